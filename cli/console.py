@@ -1,0 +1,236 @@
+"""How does a person see a report?  Tables by rich, JSON by the standard library; rich is imported for tables only."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conv3dt.errors import OutputError
+
+if TYPE_CHECKING:
+    from conv3dt.report import Report, VolumeFacts
+
+Row = tuple[str, str, str]
+
+
+def publish(
+    report: Report, *, as_json: bool, path: str | None, quiet: bool, verbose: bool, to_stdout: bool = False
+) -> None:
+    """Print a report where it was asked for: JSON on stdout, JSON in a file, a table on stderr.
+
+    Args:
+        report: what to say.
+        as_json: JSON on stdout in the place of the table.
+        path: of a file for the JSON.
+        quiet: no table.
+        verbose: matrices and reasons too.
+        to_stdout: the table is what was asked for, and goes to stdout.
+    """
+    if path is not None:
+        _write(path, report)
+    if as_json:
+        print_json(report.as_dict())
+    elif not quiet and not to_stdout and sys.stderr.isatty():
+        _print_table(report, verbose=verbose)
+    elif not quiet:
+        for line in lines(report, verbose=verbose):
+            click.echo(line, err=not to_stdout)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout; what JSON has no number for becomes null."""
+    click.echo(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print a name and its facts as a table on stdout."""
+    click.echo(facts["path"])
+    for name, value in facts.items():
+        if name != "path" and value not in (None, "", [], {}):
+            click.echo(f"  {name.replace('_', ' '):<16}{_text(value)}")
+
+
+def lines(report: Report, *, verbose: bool) -> list[str]:
+    """Return a report as lines of text: two columns for what changed, one for the rest."""
+    rows = _changes(report)
+    width = max(len(row[1]) for row in rows)
+    text = [f"{name:<12}{before:<{width}}  ->  {after}" for name, before, after in rows]
+    return text + [f"{name:<12}{value}" for name, value in _details(report, verbose=verbose)]
+
+
+def _print_table(report: Report, *, verbose: bool) -> None:
+    """The same on a terminal, by rich."""
+    from rich.console import Console
+    from rich.table import Table
+
+    (_, before, after), *rows = _changes(report)
+    table = Table("", before, after)
+    for row in rows:
+        table.add_row(*row)
+    rest = Table.grid(padding=(0, 2))
+    for name, value in _details(report, verbose=verbose):
+        rest.add_row(name, value, style="yellow" if name == "warning" else "")
+    console = Console(stderr=True)
+    console.print(table)
+    console.print(rest)
+
+
+def _changes(report: Report) -> list[Row]:
+    rows = [
+        ("", report.input.path, report.output.path),
+        ("shape", _shape(report.input), _shape(report.output)),
+        ("voxel size", _spacing(report.input), _spacing(report.output)),
+        ("origin", _origin(report.input), _origin(report.output)),
+        ("type", report.input.dtype, report.output.dtype),
+        ("bytes", _bytes(report.input.bytes), _bytes(report.output.bytes)),
+    ]
+    return [row for row in rows if row[1] or row[2]]
+
+
+def _details(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
+    matrices = _matrices(report) if verbose else []
+    warnings = [("warning", text) for text in report.warnings]
+    return _layer(report) + matrices + _work(report, verbose=verbose) + warnings
+
+
+def _layer(report: Report) -> list[tuple[str, str]]:
+    layer = report.layer
+    parts = [
+        f"{layer.name}  {_join(layer.kernel_size)}",
+        f"strides {_join(layer.strides)}",
+        layer.padding,
+        f"output padding {_join(layer.output_padding)}" if layer.output_padding else "",
+        f"dilation {_join(layer.dilation_rate)}" if max(layer.dilation_rate) > 1 else "",
+        f"{layer.channels} -> {layer.filters} channels" if layer.channels * layer.filters > 1 else "",
+        "bias" if layer.use_bias else "",
+        layer.activation if layer.activation != "linear" else "",
+        f"boundary {layer.boundary}",
+    ]
+    text = [("kernel", ", ".join(part for part in parts if part))]
+    letters = [letter for letter in report.input.axes if letter in "ijkxyz012"]
+    for letter, axis in zip(letters, report.axes, strict=True):
+        text.append(
+            (
+                f"axis {letter}",
+                f"{axis.input} -> {axis.output}, cropped {axis.crop_before}+{axis.crop_after}, output 0 at input "
+                f"{axis.shift:+g}, {axis.from_edge_grid:+g} voxels off the edge grid",
+            )
+        )
+    return text
+
+
+def _matrices(report: Report) -> list[tuple[str, str]]:
+    text = []
+    for name, volume in (("affine in", report.input), ("affine out", report.output)):
+        for n, row in enumerate(volume.affine or []):
+            text.append((name if n == 0 else "", " ".join(f"{value:12.6g}" for value in row)))
+    return text
+
+
+def _work(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
+    text = []
+    if plan := report.plan:
+        why = f" ({plan.why})" if verbose else ""
+        volumes = f" in {plan.volumes} volumes" if plan.volumes > 1 else ""
+        text += [
+            ("engine", f"{plan.engine} on {plan.device}, {plan.threads} threads{why}"),
+            ("regions", f"{plan.regions} of {_join(plan.tile)}{volumes}, {_bytes(plan.region_bytes)} in flight"),
+        ]
+    if run := report.run:
+        text += [
+            ("memory", f"{_bytes(run.peak_bytes)} at the peak"),
+            (
+                "time",
+                f"{run.total_s:.3g} s: start {run.start_s:.3g}, read {run.read_s:.3g}, compute {run.compute_s:.3g}, "
+                f"write {run.write_s:.3g} side by side; {run.voxels_per_s / 1e6:.3g} M voxels/s",
+            ),
+        ]
+    return text
+
+
+@contextmanager
+def progress(*, shown: bool) -> Iterator[Callable[[int], Callable[[int], None]] | None]:
+    """Give a function that starts a progress bar on a terminal; None elsewhere."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+    def start(total: int) -> Callable[[int], None]:
+        task = bar.add_task("", total=total, rate="")
+
+        def advance(done: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=done, rate=f"{speed / 1e6:.0f} M voxels/s" if speed else "")
+
+        return advance
+
+    with bar:
+        yield start
+
+
+def _write(path: str, report: Report) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(_plain(report.as_dict()), file, indent=2, default=str)
+            file.write("\n")
+    except OSError as error:
+        raise OutputError(f"report {path}: cannot be written: {error.strerror}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
+        return ("\n" + " " * 18).join(" ".join(f"{item:10.5g}" for item in row) for row in value)
+    if isinstance(value, (list, tuple)):
+        return " x ".join(_text(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _shape(volume: VolumeFacts) -> str:
+    return f"{_join(volume.shape)} ({volume.axes})"
+
+
+def _spacing(volume: VolumeFacts) -> str:
+    return " x ".join(f"{size:.6g}" for size in volume.spacing) + f" {volume.unit}" if volume.spacing else ""
+
+
+def _origin(volume: VolumeFacts) -> str:
+    return ", ".join(f"{row[3]:.6g}" for row in volume.affine[:3]) if volume.affine else ""
+
+
+def _join(numbers: Any) -> str:
+    return "x".join(map(str, numbers))
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024  # type: ignore[assignment]
+    return f"{count:.4g} {unit}"

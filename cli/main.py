@@ -1,0 +1,102 @@
+"""Which command is meant, and with which exit code does it end?  Commands are imported only when they are called."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from conv3dt.errors import Conv3dtError
+from conv3dt.version import __version__
+
+COMMANDS = {
+    "upsample": "Upsample a volume by a transposed convolution.",
+    "shape": "Say what a volume would become, without reading a voxel.",
+    "info": "Show the header facts of volumes and kernels.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="conv3dt")
+def conv3dt() -> None:
+    """Volumetric upsampling by transposed convolution: exactly Keras's Conv3DTranspose, with the right header.
+
+    \b
+    Examples:
+      conv3dt upsample scan.nii.gz up.nii.gz
+      conv3dt upsample scan.nii.gz up.nii.gz --scale 2,2,1 --kernel cubic
+      conv3dt upsample scan.nii.gz up.h5:/up --weights kernel.npz --strides 2 --padding same
+      conv3dt shape 64,64,32 --kernel-size 3 --strides 2 --padding same --filters 8
+
+    Exit codes: 0 done, 1 failed, 2 usage, 65 bad data, 66 no input, 73 cannot create output, 74 I/O error, 75 does
+    not fit (other limits may), 130 interrupted.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = conv3dt.main(standalone_mode=False)
+        _flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = _say("interrupted; no output was left", 143 if isinstance(stop, _Terminated) else 130)
+    except Conv3dtError as error:
+        code = _say(str(error), error.exit_code)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nobody reads any more; exit quietly)
+        code = 74
+    except MemoryError:
+        code = _say("memory ran out; give --max-memory or a smaller --tile", 75)
+    except OSError as error:
+        code = _say(f"{error.filename or 'input or output'}: {error.strerror or error}", 74)
+    except Exception as error:
+        if os.environ.get("CONV3DT_TRACEBACK"):
+            raise
+        code = _say(f"unexpected {type(error).__name__}: {error}; CONV3DT_TRACEBACK=1 shows where", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: cleaned up like Ctrl-C, told apart in the exit code."""
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    del number, frame
+    raise _Terminated
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+
+
+def _say(text: str, code: int) -> int:
+    click.echo(f"conv3dt: {' '.join(text.split())}", err=True)
+    return code

@@ -1,0 +1,99 @@
+"""Which options do commands share?  One decorator a group; names as Keras and the field's tools spell them.
+
+* `layer_options`: upsample, shape
+* `axes_options`: upsample, shape, info
+* `output_options`: upsample, shape (``--json``, ``--report``, ``-q``, ``-v``)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from conv3dt.affine import ALIGNMENTS
+from conv3dt.geometry import BOUNDARIES
+from conv3dt.kernels import KERNELS
+from conv3dt.layer.config import ACTIVATIONS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+LAYER_NAMES = (
+    "scale", "kernel", "weights", "filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate",
+    "activation", "use_bias", "boundary",
+)  # fmt: skip
+
+
+class Numbers(click.ParamType):
+    """One whole number or three: ``2``, ``2,2,1`` or ``2x2x1``."""
+
+    name = "N or N,N,N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an int or a tuple of three."""
+        if not isinstance(value, str):
+            return value
+        if not re.fullmatch(r"\s*\d+(\s*[,xX]\s*\d+){0,2}\s*", value):
+            self.fail(f"one whole number or three, such as 2, 2,2,1 or 2x2x1, got {value!r}", param, ctx)
+        numbers = tuple(int(number) for number in re.split(r"[,xX]", value))
+        if len(numbers) == 2:
+            self.fail(f"one whole number or three, one an axis, got two: {value!r}", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
+NUMBERS = Numbers()
+
+
+def layer_options(command: Command) -> Command:
+    """Which layer: a named kernel and a scale, or weights and the arguments of Keras's Conv3DTranspose."""
+    return _all(
+        command,
+        click.option("--scale", type=NUMBERS, help="Output voxels per input voxel, for named kernels.  [default: 2]"),
+        click.option("--kernel", type=click.Choice(KERNELS), help="Named kernel.  [default: linear]"),
+        click.option("--weights", metavar="FILE", help="Kernel file: .npz, .npy, file.h5:/kernel; (k1,k2,k3,filters,channels)."),
+        click.option("--kernel-size", type=NUMBERS, help="Size of the kernel, where there are no weights (shape)."),
+        click.option("--filters", type=click.IntRange(min=1), help="Output channels, where there are no weights (shape)."),
+        click.option("--strides", type=NUMBERS, help="Output voxels per input voxel, for weights.  [default: 1]"),
+        click.option("--padding", metavar="[valid|same]", help="As in Keras.  [default: valid]"),
+        click.option("--output-padding", type=NUMBERS, help="As in Keras: fixes the output's length."),
+        click.option("--dilation-rate", type=NUMBERS, help="Distance of taps, where all strides are 1.  [default: 1]"),
+        click.option("--activation", type=click.Choice(ACTIVATIONS), help="As in Keras.  [default: linear]"),
+        click.option("--use-bias/--no-bias", default=None, help="Insist on the bias, or leave it out.  [default: if there is one]"),
+        click.option("--boundary", type=click.Choice(BOUNDARIES), help="Outside the volume.  [default: edge; zero for weights]"),
+        click.option("--align", type=click.Choice(ALIGNMENTS), default="kernel", show_default=True, help="What fixes the header's grid."),
+    )  # fmt: skip
+
+
+def axes_options(command: Command) -> Command:
+    """What the axes of a volume mean."""
+    return _all(
+        command,
+        click.option("--data-format", type=click.Choice(["channels_last", "channels_first"]), help="One axis is channels."),
+        click.option("--channels-last", "data_format", flag_value="channels_last", help="The last axis is channels."),
+        click.option("--channels-first", "data_format", flag_value="channels_first", help="The first axis is channels."),
+        click.option("--axes", metavar="LETTERS", help="Name the axes as listed: x, y, z in space, c channels, t volumes (tzyx)."),
+    )  # fmt: skip
+
+
+def output_options(command: Command) -> Command:
+    """Where the report goes."""
+    return _all(
+        command,
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout."),
+        click.option("--report", metavar="FILE", help="Write the report as JSON to a file."),
+        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+        click.option("-v", "--verbose", is_flag=True, help="Print matrices and reasons too."),
+    )
+
+
+def split_layer(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that choose the layer, and the others."""
+    layer = {name: options[name] for name in LAYER_NAMES if options.get(name) is not None}
+    return layer, {name: value for name, value in options.items() if name not in LAYER_NAMES}
+
+
+def _all(command: Command, *decorators: Callable[[Command], Command]) -> Command:
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command

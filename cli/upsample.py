@@ -1,0 +1,47 @@
+"""``conv3dt upsample``: a scan and a kernel in, the upsampled scan out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import NUMBERS, axes_options, layer_options, output_options, split_layer
+
+DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
+
+
+@click.command()
+@click.argument("input")
+@click.argument("output")
+@layer_options
+@axes_options
+@click.option("--dtype", type=click.Choice(DTYPES), help="Type written; rounds and clips.  [default: float32; same for nearest]")
+@click.option("--device", metavar="[auto|cpu|cuda[:N]|mps]", default="auto", show_default=True, help="Where to compute.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.  [default: all processors]")
+@click.option("--max-memory", metavar="SIZE", help="Memory of the whole process, such as 1GiB.  [default: 2GiB for regions]")
+@click.option("--tile", type=NUMBERS, help="Output voxels of a region per axis.  [default: what fits]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--dry-run", is_flag=True, help="Check and report everything, write nothing.")
+@output_options
+def upsample(input: str, output: str, as_json: bool, report: str | None, quiet: bool, verbose: bool, **options: Any) -> None:  # noqa: A002
+    """Upsample the volume INPUT into OUTPUT by a transposed convolution.
+
+    Volumes are .nii, .nii.gz or file.h5:/dataset.  Numbers for axes (2, or 2,2,1) are in the order in which the file
+    lists its axes.  A fourth axis is one volume after another, unless it is said to be channels.
+
+    \b
+    Examples:
+      conv3dt upsample scan.nii.gz up.nii.gz
+      conv3dt upsample scan.nii.gz up.nii --scale 2,2,1 --kernel cubic --dtype same
+      conv3dt upsample labels.nii.gz up.nii.gz --kernel nearest
+      conv3dt upsample stack.h5:/raw up.h5:/raw --weights k.npz --strides 2 --padding same
+    """  # noqa: D301
+    import conv3dt
+
+    from .console import progress, publish
+
+    layer, rest = split_layer(options)
+    with progress(shown=not quiet and not rest["dry_run"]) as start:
+        done = conv3dt.upsample_file(input, output, start=start, **rest, **layer)
+    publish(done, as_json=as_json, path=report, quiet=quiet, verbose=verbose)

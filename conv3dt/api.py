@@ -1,0 +1,236 @@
+"""What can a Python program ask for?  Upsampling of arrays, images and files, and shapes; one function each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from conv3dt.request import LayerRequest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from conv3dt.io.volume import VolumeInfo
+    from conv3dt.job import Job
+    from conv3dt.report import Report
+
+
+def output_shape(
+    shape: tuple[int, ...],
+    *,
+    data_format: str | None = None,
+    **layer: Any,
+) -> tuple[int, ...]:
+    """Return the shape that a volume of ``shape`` becomes; whole numbers only, neither NumPy nor torch is imported.
+
+    Args:
+        shape: three spatial axes, and possibly further ones: at the end, where they stay as they are, or with
+            ``data_format`` ``channels_last`` or ``channels_first`` one of channels, which becomes ``filters``.
+        data_format: whether and where there are channels.
+        **layer: as in `upsample`, with ``kernel_size`` and ``filters`` in the place of weights.
+
+    Raises:
+        ArgumentError: for what the layer refuses.
+
+    Examples:
+        >>> output_shape((64, 64, 32), scale=(2, 2, 1))
+        (128, 128, 32)
+        >>> output_shape((64, 64, 32), kernel_size=3, strides=2, padding="same", filters=8)
+        (128, 128, 64, 8)
+        >>> output_shape((1, 32, 32, 32), kernel_size=3, strides=2, filters=8, data_format="channels_first")
+        (8, 65, 65, 65)
+    """
+    from conv3dt.errors import ArgumentError
+
+    request = LayerRequest(**layer)
+    config = request.config()
+    sizes = tuple(int(n) for n in shape)
+    if len(sizes) < 3:
+        raise ArgumentError(f"shape must have at least three axes, got {shape}")
+    if data_format is None or len(sizes) == 3:
+        more = (config.filters,) if config.filters > 1 else ()
+        return (*config.output_shape(sizes[:3]), *sizes[3:], *more)
+    if data_format == "channels_first":
+        return (*sizes[:-4], config.filters, *config.output_shape(sizes[-3:]))
+    if data_format == "channels_last":
+        return (*sizes[:-4], *config.output_shape(sizes[-4:-1]), config.filters)
+    raise ArgumentError(f"data_format must be channels_last or channels_first, got {data_format!r}")
+
+
+def upsample(
+    volume: Any,
+    *,
+    out: NDArray[Any] | None = None,
+    axes: str | None = None,
+    data_format: str | None = None,
+    align: str = "kernel",
+    dtype: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    max_memory: Any = None,
+    tile: Any = None,
+    **layer: Any,
+) -> Any:
+    """Upsample a volume in memory by a transposed convolution.
+
+    Args:
+        volume: a NumPy array or a nibabel image with 3 axes, or with 4: then each volume along the last axis by
+            itself, unless ``data_format`` says that an axis is channels.
+        out: array of the output's shape and type to fill; for arrays only.
+        axes: letters for the axes, if they are not space first: ``txyz``, ``cxyz``.
+        data_format: ``channels_last`` or ``channels_first``: one axis is channels.
+        align: how an image's affine follows: ``kernel``, ``centroid``, ``edge`` or ``origin`` (`affine.place`).
+        dtype: ``float32``, ``float64``, ``int16``, ``uint8``, ``uint16`` or ``same``.  Integers are rounded half to
+            even and clipped, never wrapped.  Default: ``same`` for kernel ``nearest``, else ``float32``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        threads: how many compute at once; all processors by default.
+        max_memory: bytes, or a text such as ``8GiB``, beside which the regions in flight must fit.
+        tile: output voxels per axis of a region, one number or three.
+        **layer: either ``scale`` (2 by default) and ``kernel`` (``nearest``, ``linear``, ``cubic``, ``lanczos3``,
+            ``gaussian``), or ``weights`` (a file or an array ``(k1, k2, k3, filters, channels)``), ``bias``,
+            ``strides``, ``padding``, ``output_padding``, ``dilation_rate``, ``activation`` and ``use_bias`` as in
+            Keras's ``Conv3DTranspose``; and ``boundary``: ``zero``, ``edge`` or ``reflect``.
+
+    Returns:
+        An array for an array, a nibabel image for an image.  Filters, if there are several, are the last axis.
+
+    Raises:
+        Conv3dtError: a child that says what is wrong; see `conv3dt.errors`.
+
+    Examples:
+        >>> import numpy as np
+        >>> upsample(np.arange(4.0).reshape(1, 1, 4), scale=(1, 1, 2))[0, 0].tolist()
+        [0.0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.0]
+    """
+    import numpy as np
+
+    from conv3dt.io import array as arrays
+    from conv3dt.pipeline import run
+
+    source, info = _in_memory(volume, axes, data_format)
+    is_array = isinstance(volume, np.ndarray)
+    job = _job(
+        info, LayerRequest(**layer), "the result", "array" if is_array else "nifti", align=align, dtype=dtype, device=device, threads=threads,
+        max_memory=max_memory, tile=tile,
+    )  # fmt: skip
+    result = arrays.matching(out, job.target)
+    run(job, source, arrays.ArraySink(result))
+    if is_array:
+        return result
+    return _image(result, job)
+
+
+def upsample_file(
+    input: str,  # noqa: A002
+    output: str,
+    *,
+    axes: str | None = None,
+    data_format: str | None = None,
+    align: str = "kernel",
+    dtype: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    max_memory: Any = None,
+    tile: Any = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    start: Any = None,
+    **layer: Any,
+) -> Report:
+    """Upsample a volume from a file into a file, region by region.
+
+    Args:
+        input: ``.nii``, ``.nii.gz`` or ``file.h5:/dataset``.
+        output: likewise; written under another name and renamed when it is whole.
+        overwrite: whether an existing output may be replaced.
+        dry_run: resolve and report everything, write nothing.
+        start: called with the number of output voxels, returns a function that is told how many are written.
+        axes, data_format, align, dtype, device, threads, max_memory, tile, **layer: as in `upsample`.
+
+    Returns:
+        The report; without ``run`` for a dry run.
+
+    Raises:
+        Conv3dtError: a child that says what is wrong; nothing is left under the output's name then.
+    """
+    from conv3dt.describe import job_report
+    from conv3dt.io.files import output_format, read_info
+
+    form = output_format(output)
+    request = LayerRequest(**layer)
+    info = read_info(input, axes=axes, data_format=data_format)
+    job = _job(
+        info, request, output, form, align=align, dtype=dtype, device=device, threads=threads, max_memory=max_memory,
+        tile=tile,
+    )  # fmt: skip
+    if dry_run:
+        return job_report(job, align)
+    return _run_files(job, align, overwrite, start)
+
+
+def _run_files(job: Job, align: str, overwrite: bool, start: Any) -> Report:
+    from contextlib import closing
+    from math import prod
+    from time import perf_counter
+
+    from conv3dt.describe import job_report
+    from conv3dt.io.files import create_sink, open_source
+    from conv3dt.pipeline import run
+    from conv3dt.resources import peak
+
+    in_order = job.plan.in_slabs and job.source.channel is None and job.target.channel is None
+    sink = create_sink(job.target.path, job.target, overwrite=overwrite, threads=job.choice.threads, in_order=in_order)
+    try:
+        with closing(open_source(job.source, in_order=in_order)) as source:
+            tally = run(job, source, sink, start(prod(job.target.space) * job.plan.batch) if start else None)
+            source.finish()
+        clock = perf_counter()
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+    tally.write_s += perf_counter() - clock
+    tally.wall_s += perf_counter() - clock
+    return job_report(job, align, tally, peak())
+
+
+def _job(
+    info: VolumeInfo, request: LayerRequest, path: str, form: str, *, align: str, dtype: str | None, device: str,
+    threads: int | None, max_memory: Any, tile: Any,
+) -> Job:  # fmt: skip
+    from conv3dt.job import make_job
+    from conv3dt.resources import resources
+
+    return make_job(
+        info,
+        request.layer(),
+        path=path,
+        form=form,
+        align=align,
+        dtype=dtype,
+        device=device,
+        tile=tile,
+        limits=resources(threads=threads, max_memory=max_memory),
+    )
+
+
+def _in_memory(volume: Any, axes: str | None, data_format: str | None) -> tuple[Any, VolumeInfo]:
+    """An array or an image as a source, with what is known of it."""
+    import numpy as np
+
+    from conv3dt.io import array as arrays
+
+    if isinstance(volume, np.ndarray):
+        info = arrays.info(volume, axes, data_format)
+        return arrays.ArraySource(volume, info), info
+    array, info = arrays.image(volume, axes, data_format)
+    return arrays.ArraySource(array, info), info
+
+
+def _image(result: NDArray[Any], job: Job) -> Any:
+    """The output as a nibabel image of NIfTI's, with the header the file would have had."""
+    from nibabel.nifti1 import Nifti1Image
+    from nibabel.nifti2 import Nifti2Image
+
+    header = job.target.header
+    kind = Nifti1Image if header.sizeof_hdr == 348 else Nifti2Image
+    return kind(result, header.get_best_affine(), header)

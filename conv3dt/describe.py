@@ -1,0 +1,125 @@
+"""How is a job told?  From resolved values to the report; no voxel and no file is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conv3dt.report import (
+    AxisFacts,
+    LayerFacts,
+    PlanFacts,
+    Report,
+    RunFacts,
+    VolumeFacts,
+    axis_facts,
+)
+from conv3dt.version import __version__
+
+if TYPE_CHECKING:
+    from conv3dt.io.volume import VolumeInfo
+    from conv3dt.job import Job
+    from conv3dt.pipeline import Tally
+
+
+def volume_facts(info: VolumeInfo) -> VolumeFacts:
+    """Return what the report says of a volume."""
+    return VolumeFacts(
+        path=info.path,
+        format=info.format,
+        shape=info.shape,
+        axes=info.axes,
+        dtype=info.dtype.newbyteorder("=").name,
+        bytes=info.nbytes,
+        spacing=info.spacing,
+        unit=info.unit,
+        affine=None if info.affine is None else [[float(v) for v in row] for row in info.affine],
+        slope=info.slope,
+        inter=info.inter,
+    )
+
+
+def job_report(job: Job, align: str, tally: Tally | None = None, peak_bytes: int = 0) -> Report:
+    """Return the report of a job: planned, or done if there is a tally."""
+    return Report(
+        version=__version__,
+        input=volume_facts(job.source),
+        output=volume_facts(job.target),
+        layer=_layer(job, align),
+        axes=_axes(job),
+        plan=_plan(job),
+        run=None if tally is None else _run(tally, peak_bytes),
+        warnings=tuple(_warnings(job, tally)),
+    )
+
+
+def _layer(job: Job, align: str) -> LayerFacts:
+    config = job.layer.config
+    return LayerFacts(
+        name=job.layer.name,
+        kernel_size=config.kernel_size,
+        filters=config.filters,
+        channels=job.layer.channels,
+        strides=config.strides,
+        padding=config.padding,
+        output_padding=config.output_padding,
+        dilation_rate=config.dilation_rate,
+        activation=config.activation,
+        use_bias=job.layer.bias is not None,
+        boundary=job.layer.boundary,
+        align=align,
+    )
+
+
+def _axes(job: Job) -> tuple[AxisFacts, ...]:
+    return tuple(
+        axis_facts(axis, n, shift=shift, drift=drift)
+        for axis, n, shift, drift in zip(
+            job.layer.config.axes, job.source.space, job.placement.shift, job.placement.drift, strict=True
+        )
+    )
+
+
+def _plan(job: Job) -> PlanFacts:
+    return PlanFacts(
+        engine=job.choice.engine,
+        device=job.choice.device,
+        threads=job.choice.threads,
+        why=job.choice.reason,
+        tile=job.plan.tile[::-1] if job.backwards else job.plan.tile,
+        regions=job.plan.count * job.plan.batch,
+        volumes=job.plan.batch,
+        region_bytes=job.plan.peak_bytes,
+    )
+
+
+def _run(tally: Tally, peak_bytes: int) -> RunFacts:
+    return RunFacts(
+        start_s=tally.start_s,
+        read_s=tally.read_s,
+        compute_s=tally.compute_s,
+        write_s=tally.write_s,
+        total_s=tally.wall_s,
+        voxels_per_s=tally.written / tally.wall_s if tally.wall_s else 0.0,
+        peak_bytes=peak_bytes,
+        clipped=tally.clipped,
+        not_finite=tally.not_finite,
+    )
+
+
+def _warnings(job: Job, tally: Tally | None) -> list[str]:
+    found = []
+    if not job.layer.kernel.any():
+        found.append(f"the kernel {job.layer.name} is all zeros: the output holds nothing but the bias")
+    if max(abs(drift) for drift in job.placement.drift) > 1e-6:
+        drift = ", ".join(f"{value:+.3g}" for value in job.placement.drift)
+        found.append(f"the header places voxels ({drift}) output voxels away from where this kernel puts them")
+    if job.source.dtype.name in ("int64", "uint64", "float16") and job.target.format.startswith("nifti"):
+        if job.target.dtype.kind in "iu":
+            found.append(f"{job.source.dtype} cannot be read by other tools in NIfTI; {job.target.dtype} is written")
+    if tally is None:
+        return found
+    if tally.clipped:
+        found.append(f"{tally.clipped} values did not fit {job.storage.dtype} and were clipped (NaN became 0)")
+    if tally.not_finite:
+        found.append(f"{tally.not_finite} input voxels are NaN or infinite and spoil what the kernel reaches")
+    return found

@@ -1,0 +1,1 @@
+"""How is one output region computed from one input region?  Engines know no files."""

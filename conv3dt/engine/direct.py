@@ -1,0 +1,131 @@
+"""The CPU engine for few channels: written-out polyphase loops, compiled by numba, slabs over threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from conv3dt.engine import loops, phases
+from conv3dt.engine.activation import ACROSS_FILTERS, SCALAR
+from conv3dt.engine.finish import Storage, float_limits, store
+from conv3dt.geometry import Axis
+from conv3dt.layer.concrete import Layer
+
+SLAB_BYTES = 2**20
+"""Output bytes one thread computes at a time: what it writes should still be in its cache when it is done."""
+
+
+class DirectEngine:
+    """Computes regions of one layer.  Same bits for any region, slab and number of threads."""
+
+    name = "direct"
+
+    def __init__(self, layer: Layer, storage: Storage, *, threads: int) -> None:
+        """Compile the loops (or load them from numba's cache).
+
+        Args:
+            layer: the layer, its axes in walk order.
+            storage: what an output voxel becomes.
+            threads: how many compute at once.
+        """
+        self.layer, self.storage, self.threads = layer, storage, threads
+        self.compute_dtype = storage.compute_dtype
+        self._axes = layer.config.axes
+        self._across = layer.config.activation in ACROSS_FILTERS
+        activation = "linear" if self._across else layer.config.activation
+        recipe = loops.Recipe(
+            _canonical(self._axes), layer.channels == 1, activation, None if self._across else storage.limits
+        )
+        self._loops = compiled(recipe, self.compute_dtype.name)
+        kind = self.compute_dtype.type
+        self._weights = phases.pack(layer.kernel.astype(kind), self._axes)
+        bias = np.zeros(layer.filters) if layer.bias is None else layer.bias
+        self._bias = np.ascontiguousarray(bias, kind)
+        self._scale, self._shift = kind(1 / storage.slope), kind(storage.inter)
+        self._pool = ThreadPoolExecutor(threads, "conv3dt-direct")
+
+    def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
+        """Compute one output region.
+
+        Args:
+            source: ``(channels, z, y, x)``, C-contiguous, of ``compute_dtype``: the input that ``out`` needs,
+                extended beyond the volume by the boundary.
+            out: ``(filters, z, y, x)``, C-contiguous, of the storage type; its first voxel is at multiples of the
+                strides.
+
+        Returns:
+            How many values were clipped or not a number (integer types only).
+        """
+        if self._across:
+            return self._compute_across(source, out)
+        return self._fill(source, out)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
+        parts = self._pool.map(lambda rows: self._slab(source, out, *rows), self._slabs(out))
+        return sum(parts)
+
+    def _slab(self, source: NDArray[np.floating], out: NDArray[np.generic], start: int, stop: int) -> int:
+        first, _ = self._axes[0].sources(0, 1)
+        low, high = self._axes[0].sources(start, stop)
+        part = source[:, low - first : high - first]
+        return int(self._loops(part, self._weights, self._bias, self._scale, self._shift, out[:, start:stop]))
+
+    def _slabs(self, out: NDArray[np.generic]) -> list[tuple[int, int]]:
+        depth, stride = out.shape[1], self._axes[0].stride
+        height = min(SLAB_BYTES // max(out[:, 0].nbytes, 1), -(-depth // (2 * self.threads)))
+        height = max(height // stride, 1) * stride
+        return [(start, min(start + height, depth)) for start in range(0, depth, height)]
+
+    def _compute_across(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
+        """Softmax and its logarithm need every filter of a voxel before they can say anything about one."""
+        values = np.empty(out.shape, self.compute_dtype)
+        self._fill(source, values)
+        values -= values.max(axis=0)
+        powers = np.exp(values)
+        total = powers.sum(axis=0)
+        if self.layer.config.activation == "softmax":
+            np.divide(powers, total, out=values)
+        else:
+            values -= np.log(total)
+        return store(values, self.storage, out)
+
+
+def _canonical(axes: tuple[Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis]:
+    """Axes that meet the same crop have the same loops, whichever padding led to it: one compilation serves both."""
+    first, second, third = (
+        replace(axis, padding="valid", output_padding=None) if axis.crop == 0 else axis for axis in axes
+    )
+    return first, second, third
+
+
+@lru_cache(maxsize=64)
+def compiled(recipe: loops.Recipe, dtype: str) -> Callable[..., int]:
+    """Return the loops of a recipe as machine code; numba keeps it on disk between runs where it may."""
+    kind = np.dtype(dtype)
+    low, high = float_limits(Storage(_integer_for(recipe.limits)), kind)
+    names: dict[str, Any] = {"__name__": loops.__name__, "np": np, "low": low, "high": high}
+    if recipe.activation in SCALAR:
+        names["activate"] = njit(nogil=True)(SCALAR[recipe.activation])
+    # The file name makes numba look after the cache beside loops.py, and drop it when that file changes.
+    exec(compile(loops.write(recipe), loops.__file__, "exec"), names)
+    function = names[recipe.name]
+    try:
+        return njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home
+        return njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def _integer_for(limits: tuple[int, int] | None) -> np.dtype[np.generic]:
+    kinds = (np.dtype(f"{sign}{size}") for sign in "iu" for size in (1, 2, 4, 8))
+    return next((kind for kind in kinds if Storage(kind).limits == limits), np.dtype(np.float32))

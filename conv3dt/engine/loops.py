@@ -1,0 +1,175 @@
+"""Which loops compute a transposed convolution without one wasted step?  Writes them as Python text for numba.
+
+A phase of an axis has its own taps, so every row of output voxels is a sum over its own few source rows ("lines")
+and, along x, over its own few taps.  Two forms of row:
+
+* *few taps*: all lines of a row are in flight at once and every output voxel is one expression, written once;
+* *many taps*: lines are taken one after the other into one row of sums per x-phase, which stays in the first cache.
+
+Text, because the number of taps differs from phase to phase (a kernel of 3 at stride 2 has 2, 1, 2, 1 ...): written
+out, no tap is padded with a zero, so a NaN reaches exactly as far as the kernel does.  Text also fixes the order of
+each sum, so the bits of a voxel depend on nothing but its inputs: not on tiles, threads or the place of a region.
+
+Arrays seen by the loops: ``source (channels, z, y, x)``, ``weights (sz * sy, filters, taps)`` from `phases.pack`,
+``bias (filters,)``, ``out (filters, z, y, x)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from conv3dt.geometry import Axis, Phase
+
+FEW_TAPS = 32
+"""Up to this many taps in a pair of neighbouring output voxels the *few taps* form is used (measured)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that the text of the loops depends on.
+
+    ``axes`` are z, y, x with x contiguous in memory; ``activation`` is ``linear``, ``relu`` or any other (then a
+    function called ``activate`` is expected beside the loops); ``limits`` are the ends of an integer output type.
+    """
+
+    axes: tuple[Axis, Axis, Axis]
+    one_channel: bool
+    activation: str
+    limits: tuple[int, int] | None
+
+    @property
+    def few(self) -> bool:
+        """Whether a whole output voxel is one expression."""
+        lines = max(p.count for p in self.axes[0].phases()) * max(p.count for p in self.axes[1].phases())
+        return self.one_channel and lines * self.axes[2].kernel <= FEW_TAPS
+
+    @property
+    def name(self) -> str:
+        """A Python identifier that is different for every different text: numba's cache goes by it."""
+        return "loops_" + sha256(repr(self).encode()).hexdigest()[:16]
+
+
+def write(recipe: Recipe) -> str:
+    """Return the text of the functions, last of them ``region(source, weights, bias, scale, shift, out) -> clipped``.
+
+    An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
+    even, clipped to the limits, NaN to 0.  The count returned is that of clipped voxels and NaNs.
+    """
+    z, y, x = recipe.axes
+    counts = sorted({(a.count, b.count) for a in z.phases() for b in y.phases()})
+    lines = [
+        f"def {recipe.name}(source, weights, bias, scale, shift, out):",
+        "    zero = weights.dtype.type(0)",
+        "    clipped = 0",
+        f"    base_z = {_tuple(p.base - _first(z) for p in z.phases())}",
+        f"    base_y = {_tuple(p.base - _first(y) for p in y.phases())}",
+        f"    count_z = {_tuple(p.count for p in z.phases())}",
+        f"    count_y = {_tuple(p.count for p in y.phases())}",
+        "    filters, depth, height, width = out.shape",
+        f"    full = width // {x.stride}",
+        f"    for qz in range(-(-depth // {z.stride})):",
+        f"        for rz in range(min({z.stride}, depth - qz * {z.stride})):",
+        f"            for qy in range(-(-height // {y.stride})):",
+        f"                for ry in range(min({y.stride}, height - qy * {y.stride})):",
+        "                    first_z, first_y = qz + base_z[rz], qy + base_y[ry]",
+        f"                    out_z, out_y = qz * {z.stride} + rz, qy * {y.stride} + ry",
+        f"                    phase = rz * {y.stride} + ry",
+        "                    for f in range(filters):",
+        "                        b = bias[f]",
+    ]
+    for count_z, count_y in counts:
+        lines.append(f"                        if count_z[rz] == {count_z} and count_y[ry] == {count_y}:")
+        row = _few(recipe, count_z, count_y) if recipe.few else _many(recipe, count_z, count_y)
+        lines += ["                            " + line for line in row]
+    return "\n".join([*lines, "    return clipped", ""])
+
+
+def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
+    z, y, x = recipe.axes
+    pairs = [(jz, jy) for jz in range(count_z) for jy in range(count_y)]
+    def total(phase: Phase, tap: int) -> str:
+        terms = [
+            f"weights[phase, f, {(jz * count_y + jy) * x.kernel + tap + j}] * source[0, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, "
+            f"q + {phase.base - _first(x) + j * phase.step}]"
+            for jz, jy in pairs
+            for j in range(phase.count)
+        ]
+        return " + ".join(terms) or "zero"
+
+    return _store(recipe, total)
+
+
+def _many(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
+    z, y, x = recipe.axes
+    text = [
+        f"sums = np.zeros(({x.stride}, full + 1), weights.dtype)",
+        "n = 0",
+        "for c in range(source.shape[0]):",
+        f"    for jz in range({count_z}):",
+        f"        for jy in range({count_y}):",
+        f"            line_z, line_y = first_z + jz * {z.dilation}, first_y + jy * {y.dilation}",
+    ]
+    inner = "            "
+    for phase, tap in _x_phases(x):
+        if not phase.count:
+            continue
+        offsets = [phase.base - _first(x) + j * phase.step for j in range(phase.count)]
+        text += [f"{inner}w{j} = weights[phase, f, n + {tap + j}]" for j in range(phase.count)]
+        terms = " + ".join(f"w{j} * source[c, line_z, line_y, q + {offset}]" for j, offset in enumerate(offsets))
+        text += [
+            f"{inner}for q in range(full + (width - full * {x.stride} > {phase.remainder})):",
+            f"{inner}    sums[{phase.remainder}, q] += {terms}",
+        ]
+    text.append(f"{inner}n += {x.kernel}")
+    return text + _store(recipe, lambda phase, _: f"sums[{phase.remainder}, q]")
+
+
+def _store(recipe: Recipe, total: Callable[[Phase, int], str]) -> list[str]:
+    """The last pass over a row: whole groups of x-phases in a loop, then what is left of one group."""
+    x = recipe.axes[2]
+    text = ["for q in range(full):"]
+    for phase, tap in _x_phases(x):
+        text += ["    " + line for line in _finish(recipe, total(phase, tap), f"q * {x.stride} + {phase.remainder}")]
+    if x.stride > 1:
+        text.append("q = full")
+    for phase, tap in _x_phases(x)[:-1]:
+        text.append(f"if width - full * {x.stride} > {phase.remainder}:")
+        text += ["    " + line for line in _finish(recipe, total(phase, tap), f"q * {x.stride} + {phase.remainder}")]
+    return text
+
+
+def _finish(recipe: Recipe, total: str, index: str) -> list[str]:
+    text = [f"t = {total} + b"]
+    if recipe.activation == "relu":
+        text.append("t = zero if t < zero else t")
+    elif recipe.activation != "linear":
+        text.append("t = activate(t)")
+    if recipe.limits is None:
+        return [*text, f"out[f, out_z, out_y, {index}] = t"]
+    return [
+        *text,
+        "t = np.rint((t - shift) * scale)",
+        "clipped += (t < low) | (t > high) | (t != t)",
+        "t = low if t < low else high if t > high else zero if t != t else t",
+        f"out[f, out_z, out_y, {index}] = t",
+    ]
+
+
+def _x_phases(x: Axis) -> list[tuple[Phase, int]]:
+    """Pair each phase with the place of its first tap in the packed x taps."""
+    places, place = [], 0
+    for phase in x.phases():
+        places.append((phase, place))
+        place += phase.count
+    return places
+
+
+def _first(axis: Axis) -> int:
+    """The first input that output 0 needs: where a region's source begins."""
+    return axis.sources(0, 1)[0]
+
+
+def _tuple(values: Iterable[int]) -> str:
+    return "(" + "".join(f"{value}, " for value in values) + ")"

@@ -1,0 +1,219 @@
+"""What can be said without reading a voxel?  Shapes, places and headers, for ``conv3dt shape`` and ``conv3dt info``."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from conv3dt import paths
+from conv3dt.affine import place
+from conv3dt.engine.choose import choose
+from conv3dt.errors import ArgumentError
+from conv3dt.layer.config import LayerConfig
+from conv3dt.plan import Demand, make_plan
+from conv3dt.report import LayerFacts, PlanFacts, Report, VolumeFacts, axis_facts
+from conv3dt.request import LayerRequest
+from conv3dt.resources import DEFAULT_BYTES, resources
+from conv3dt.version import __version__
+
+if TYPE_CHECKING:
+    from conv3dt.io.volume import VolumeInfo
+
+ITEMSIZE = {"float32": 4, "float64": 8, "int16": 2, "uint8": 1, "uint16": 2, "same": 4}
+
+
+def shape_of_numbers(
+    shape: tuple[int, ...], *, align: str, axes: str | None, data_format: str | None, dtype: str | None, **layer: Any
+) -> Report:
+    """Return the report of a run on a float32 volume of ``shape``; imports neither NumPy nor nibabel without weights.
+
+    Raises:
+        ArgumentError: for a shape or a layer that cannot be.
+    """
+    if not 3 <= len(shape) <= 5 or min(shape) < 1:
+        raise ArgumentError(f"shape must be three to five numbers of at least 1, got {'x'.join(map(str, shape))}")
+    if (dtype or "float32") not in ITEMSIZE:
+        raise ArgumentError(f"dtype must be one of {', '.join(ITEMSIZE)}, got {dtype!r}")
+    names = axes or _letters(len(shape), data_format)
+    request = LayerRequest(**layer)
+    loaded = request.layer() if request.weights is not None else None
+    config = request.config() if loaded is None else loaded.config
+    spatial = [n for n, letter in enumerate(names) if letter in "ijkxyz012"]
+    channels = 1 if "c" not in names else shape[names.index("c")]
+    space = [shape[n] for n in spatial]
+    output = list(shape)
+    for n, length in zip(spatial, config.output_shape(space), strict=True):
+        output[n] = length
+    if "c" in names:
+        output[names.index("c")] = config.filters
+    more = "c" if "c" not in names and config.filters > 1 else ""
+    output += [config.filters] * len(more)
+    size = ITEMSIZE[dtype or "float32"]
+    placement = place(config.axes, align, None if loaded is None else loaded.kernel)
+    kind = "float32" if dtype in (None, "same") else dtype
+    return Report(
+        version=__version__,
+        input=VolumeFacts("(given)", "shape", shape, names, "float32", 4 * prod(shape), None, "", None),
+        output=VolumeFacts("(given)", "shape", tuple(output), names + more, kind, size * prod(output), None, "", None),
+        layer=_layer_facts(request, config, channels, align),
+        axes=tuple(
+            axis_facts(axis, n, shift=shift, drift=drift)
+            for axis, n, shift, drift in zip(config.axes, space, placement.shift, placement.drift, strict=True)
+        ),
+        plan=_plan_facts(request, config, channels, space, prod(output) // config.filters, size),
+    )
+
+
+def _letters(ndim: int, data_format: str | None) -> str:
+    """The same rule as `conv3dt.io.volume.name_axes`, which needs NumPy beside it."""
+    others = "tu"
+    if data_format is None or ndim == 3:
+        return "012" + others[: ndim - 3]
+    batch = others[: ndim - 4]
+    return "012" + batch + "c" if data_format == "channels_last" else batch + "c012"
+
+
+def _layer_facts(request: LayerRequest, config: LayerConfig, channels: int, align: str) -> LayerFacts:
+    return LayerFacts(
+        name=request.kernel_name if request.is_named else str(request.weights or "kernel"),
+        kernel_size=config.kernel_size,
+        filters=config.filters,
+        channels=channels,
+        strides=config.strides,
+        padding=config.padding,
+        output_padding=config.output_padding,
+        dilation_rate=config.dilation_rate,
+        activation=config.activation,
+        use_bias=bool(request.use_bias),
+        boundary=request.outside,
+        align=align,
+    )
+
+
+def _plan_facts(
+    request: LayerRequest, config: LayerConfig, channels: int, space: list[int], voxels: int, size: int
+) -> PlanFacts:
+    choice = choose(config, channels, voxels, device="cpu", threads=resources().threads)
+    demand = Demand(channels, config.filters, stored=4, computed=max(size, 4), written=size, scratch=choice.scratch(4))
+    plan = make_plan(
+        config.axes,
+        tuple(space),
+        boundary=request.outside,
+        batch=1,
+        demand=demand,
+        budget=DEFAULT_BYTES,
+        tile=None,
+        chunks=(1, 1, 1),
+        slabs=True,
+    )
+    volumes = voxels // prod(plan.output_shape)
+    return PlanFacts(
+        choice.engine, choice.device, choice.threads, choice.reason, plan.tile, plan.count * volumes, volumes,
+        plan.peak_bytes,
+    )  # fmt: skip
+
+
+def shape_of_file(
+    path: str, *, align: str, axes: str | None, data_format: str | None, dtype: str | None, **layer: Any
+) -> Report:
+    """Return the report of a run on a volume, from its header only; neither torch nor numba is imported."""
+    from conv3dt.describe import job_report
+    from conv3dt.io.files import read_info
+    from conv3dt.job import make_job
+
+    request = LayerRequest(**layer)
+    source = read_info(path, axes=axes, data_format=data_format)
+    job = make_job(
+        source,
+        request.layer() if request.has_weights else request.stand_in(source.channels),
+        path="(output)",
+        form="hdf5" if source.format == "hdf5" else "nifti",
+        align=align,
+        dtype=dtype,
+        device="cpu",
+        tile=None,
+        limits=resources(),
+    )
+    return job_report(job, align)
+
+
+def facts_of_file(path: str, *, axes: str | None = None, data_format: str | None = None) -> dict[str, Any]:
+    """Return the header facts of a volume or a kernel file as plain values.
+
+    Raises:
+        Conv3dtError: a child that says what is wrong with the file.
+    """
+    if _is_kernel(path):
+        return _kernel_facts(path)
+    from conv3dt.io.files import read_info
+
+    return _volume_facts(read_info(path, axes=axes, data_format=data_format))
+
+
+def _is_kernel(path: str) -> bool:
+    file, dataset = paths.split(path)
+    return file.lower().endswith((".npz", ".npy")) or (dataset or "").rsplit("/", 1)[-1].lower() == "kernel"
+
+
+def _kernel_facts(path: str) -> dict[str, Any]:
+    from conv3dt.weights import read_weights
+
+    found = read_weights(path)
+    k1, k2, k3, filters, channels = found.kernel.shape
+    return {
+        "path": path,
+        "format": found.format,
+        "layout": found.layout,
+        "kernel_size": [k1, k2, k3],
+        "filters": filters,
+        "channels": channels,
+        "dtype": found.kernel.dtype.name,
+        "bias": "none" if found.bias is None else f"{found.bias.size} values",
+        "sum_per_filter": [float(value) for value in found.kernel.sum(axis=(0, 1, 2, 4))][:16],
+        "range": [float(found.kernel.min()), float(found.kernel.max())],
+        "bytes": found.kernel.nbytes,
+    }
+
+
+def _volume_facts(info: VolumeInfo) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "path": info.path,
+        "format": info.format,
+        "axes": info.axes,
+        "shape": list(info.shape),
+        "dtype": info.dtype.newbyteorder("=").name,
+        "byte_order": "big" if info.dtype.byteorder == ">" else "little",
+        "bytes": info.nbytes,
+        "compressed": info.compressed,
+        "voxel_size": None if info.spacing is None else list(info.spacing),
+        "unit": info.unit,
+        "slope": info.slope,
+        "inter": info.inter,
+        "affine": None if info.affine is None else info.affine.tolist(),
+    }
+    if info.affine is not None:
+        from nibabel.orientations import aff2axcodes
+
+        facts["orientation"] = "".join(code or "?" for code in aff2axcodes(info.affine))
+    if info.header is not None:
+        facts |= _nifti_facts(info.header)
+    if info.format == "hdf5":
+        facts |= {name: value for name, value in info.layout.items()}
+        facts["attributes"] = sorted(info.attributes)
+    return facts
+
+
+def _nifti_facts(header: Any) -> dict[str, Any]:
+    def text(name: str) -> str:
+        return bytes(header[name].tobytes()).rstrip(b"\0").decode("latin-1").strip()
+
+    return {
+        "sform_code": int(header["sform_code"]),
+        "qform_code": int(header["qform_code"]),
+        "repetition_time": float(header["pixdim"][4]) if int(header["dim"][0]) > 3 else None,
+        "time_unit": {8: "s", 16: "ms", 24: "us"}.get(int(header["xyzt_units"]) & 56, ""),
+        "intent_code": int(header["intent_code"]) or None,
+        "intent_name": text("intent_name"),
+        "description": text("descrip"),
+        "extensions": len(header.extensions),
+    }

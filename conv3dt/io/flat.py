@@ -1,0 +1,77 @@
+"""How are boxes read from and written to a flat array in a file?  Few long runs by offset, many short ones by map."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conv3dt.errors import DataError
+from conv3dt.io.volume import Index
+
+MOST_RUNS = 64
+"""Above this many contiguous runs a box goes through a memory map of its range."""
+
+
+class FlatArray:
+    """A C-ordered array in an open file, from ``offset`` on."""
+
+    def __init__(self, descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._descriptor, self._offset, self._shape, self._dtype = descriptor, offset, shape, dtype
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a copy of a box."""
+        block = np.empty([part.stop - part.start for part in index], self._dtype)
+        runs = self._runs(index)
+        if len(runs) > MOST_RUNS:
+            block[...] = self._map(index, "r")
+            return block
+        view, done = memoryview(block.reshape(-1).view(np.uint8)), 0
+        for start, count in runs:
+            while count:
+                got = os.preadv(self._descriptor, [view[done : done + count]], start)
+                if not got:
+                    raise DataError("the file ends before its last voxel")
+                done, start, count = done + got, start + got, count - got
+        return block
+
+    def write(self, index: Index, block: NDArray[Any]) -> None:
+        """Write a box."""
+        runs = self._runs(index)
+        if len(runs) > MOST_RUNS:
+            self._map(index, "r+")[...] = block
+            return
+        view, done = memoryview(np.ascontiguousarray(block, self._dtype).reshape(-1).view(np.uint8)), 0
+        for start, count in runs:
+            while count:
+                put = os.pwrite(self._descriptor, view[done : done + count], start)
+                done, start, count = done + put, start + put, count - put
+
+    def _runs(self, index: Index) -> list[tuple[int, int]]:
+        """Byte ranges of a box; cut short once there are too many to use."""
+        axis = len(index) - 1
+        while axis > 0 and index[axis].stop - index[axis].start == self._shape[axis]:
+            axis -= 1
+        inner = prod(self._shape[axis + 1 :]) * self._dtype.itemsize
+        count = (index[axis].stop - index[axis].start) * inner
+        outer = [range(part.start, part.stop) for part in index[:axis]]
+        if prod(len(part) for part in outer) > MOST_RUNS:
+            return [(0, 0)] * (MOST_RUNS + 1)
+        starts = np.zeros(1, np.int64)
+        for part, size in zip(outer, self._shape[:axis], strict=True):
+            starts = (starts[:, None] * size + np.asarray(part)[None, :]).reshape(-1)
+        first = starts * self._shape[axis] + index[axis].start
+        return [(self._offset + int(start) * inner, count) for start in first]
+
+    def _map(self, index: Index, mode: Any) -> NDArray[Any]:
+        """Only the range of the slowest axis is mapped, and let go at once: pages do not pile up."""
+        step = prod(self._shape[1:]) * self._dtype.itemsize
+        start, stop = index[0].start, index[0].stop
+        with os.fdopen(os.dup(self._descriptor), "rb" if mode == "r" else "r+b") as file:
+            mapped = np.memmap(
+                file, self._dtype, mode, self._offset + start * step, (stop - start, *self._shape[1:])
+            )
+        return mapped[(slice(0, stop - start), *index[1:])]

@@ -1,0 +1,330 @@
+"""How do voxels come out of and go into HDF5 datasets?  Axes in array order; attributes, chunks and filters kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from conv3dt import paths
+from conv3dt.affine import Placement, spacing
+from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError
+from conv3dt.io.pending import PendingFile, writing
+from conv3dt.io.volume import SPATIAL, Index, VolumeInfo, check_numbers, name_axes
+
+SPACING_NAMES = {
+    "element_size_um": "um",
+    "voxel_size_um": "um",
+    "element_size_mm": "mm",
+    "voxel_size_mm": "mm",
+    "element_size": "",
+    "voxel_size": "",
+    "voxelsize": "",
+    "voxel_spacing": "",
+    "spacing": "",
+    "pixel_spacing": "",
+    "pixel_size": "",
+    "pixdim": "",
+}
+"""Attributes that give a voxel size, one number an axis in array order, and the unit in their name."""
+
+DEFAULT_DATASET = "/data"
+CHUNK = 64
+
+
+def read_info(path: str, *, axes: str | None = None, data_format: str | None = None) -> VolumeInfo:
+    """Return the header facts of a dataset without reading a voxel."""
+    with _opened(path) as file:
+        return _info(_dataset(file, path), path, axes, data_format)
+
+
+class Hdf5Source:
+    """A dataset: any box at any time."""
+
+    sequential = False
+
+    def __init__(self, path: str, *, axes: str | None, data_format: str | None) -> None:
+        with _opened(path) as file:
+            self.info = _info(_dataset(file, path), path, axes, data_format)
+        self._file = h5py.File(paths.split(path)[0], "r", locking=False)
+        self._dataset = _dataset(self._file, path)
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """Return a box."""
+        try:
+            block: NDArray[Any] = self._dataset[index]
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{self.info.path}: damaged: {_reason(error)}; get the file again") from None
+        return block
+
+    def finish(self) -> None:
+        """Nothing is left to check: HDF5 checks chunk by chunk."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class Hdf5Sink:
+    """A new dataset: any box at any time.  A file that exists is copied first, and keeps its other datasets."""
+
+    sequential = False
+
+    def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool) -> None:
+        target, name = paths.split(path)
+        self._path, name = path, name if name and name != "/" else DEFAULT_DATASET
+        existing = Path(target).is_file()
+        if existing:
+            self._check(target, name, overwrite)
+        self._pending = PendingFile(target, overwrite=overwrite or existing)
+        try:
+            with writing(path):
+                if existing:
+                    shutil.copyfile(self._pending.path, self._pending.work)
+                self._file = h5py.File(self._pending.work, "r+" if existing else "w", locking=False)
+                self._dataset = self._create(name, info)
+        except (ValueError, TypeError, RuntimeError) as error:
+            self._pending.abort()
+            raise OutputError(f"output {path}: cannot be created: {_reason(error)}") from None
+        except BaseException:
+            self._pending.abort()
+            raise
+
+    def write(self, index: Index, block: NDArray[Any]) -> None:
+        """Write a box."""
+        with self._guarded():
+            self._dataset[index] = np.ascontiguousarray(block)
+
+    def commit(self) -> None:
+        """Make the file durable and give it its name."""
+        with self._guarded():
+            self._file.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        with suppress(OSError, RuntimeError, ValueError):
+            self._file.close()
+        self._pending.abort()
+
+    def _check(self, target: str, name: str, overwrite: bool) -> None:
+        with _opened(target) as file:
+            if name in file and not overwrite:
+                raise OutputError(
+                    f"output {target}:{name}: exists already; say --overwrite (overwrite=True) or choose another name"
+                )
+
+    def _create(self, name: str, info: VolumeInfo) -> Any:
+        if name in self._file:
+            del self._file[name]
+        dataset = self._file.create_dataset(name, info.shape, info.dtype, fill_time="never", **info.layout)
+        for key, value in info.attributes.items():
+            dataset.attrs[key] = value
+        return dataset
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with writing(self._path):
+            try:
+                yield
+            except RuntimeError as error:
+                raise OSError(_reason(error)) from None
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    file = paths.split(path)[0]
+    if not Path(file).is_file():
+        raise InputMissingError(f"input {file}: no such file")
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            yield opened
+    except Conv3dtError:
+        raise
+    except (OSError, RuntimeError, KeyError) as error:
+        raise DataError(f"{file}: not an HDF5 file, or damaged: {_reason(error)}") from None
+
+
+def _dataset(file: Any, path: str) -> Any:
+    name = paths.split(path)[1]
+    if name and name != "/":
+        found = file.get(name)
+        if not isinstance(found, h5py.Dataset):
+            raise InputMissingError(f"input {path}: no dataset {name}; {_listing(file)}")
+        return found
+    found = _candidates(file)
+    if len(found) != 1:
+        raise DataError(f"{path}: name the dataset as {path.rstrip(':/')}:/name; {_listing(file)}")
+    return found[0]
+
+
+def _candidates(file: Any) -> list[Any]:
+    found: list[Any] = []
+
+    def visit(_: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and 3 <= node.ndim <= 5 and node.dtype.kind in "iufb":
+            found.append(node)
+
+    file.visititems(visit)
+    return found
+
+
+def _listing(file: Any) -> str:
+    found = [f"{node.name} {'x'.join(map(str, node.shape))} {node.dtype}" for node in _candidates(file)]
+    return f"volumes in it: {', '.join(found[:12])}" if found else "there is no numeric dataset of 3 to 5 axes in it"
+
+
+def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) -> VolumeInfo:
+    check_numbers(dataset.dtype, path)
+    if dataset.ndim and min(dataset.shape) < 1:
+        raise DataError(f"{path}: the dataset is empty ({'x'.join(map(str, dataset.shape))})")
+    attributes = dict(dataset.attrs.items())
+    names = axes or name_axes(_labels(dataset, data_format), dataset.ndim, data_format, path)
+    header = _header(attributes)
+    matrix = np.asarray(attributes["affine"], np.float64) if np.shape(attributes.get("affine")) == (4, 4) else None
+    size, unit = _spacing(attributes, names)
+    if matrix is not None:
+        size = spacing(matrix)
+    return VolumeInfo(
+        path=path,
+        format="hdf5",
+        shape=tuple(int(n) for n in dataset.shape),
+        axes=names,
+        dtype=dataset.dtype,
+        slope=1.0,
+        affine=matrix,
+        spacing=size,
+        unit=unit or ("mm" if matrix is not None else ""),
+        compressed=dataset.compression is not None,
+        header=header,
+        attributes=attributes,
+        layout=_layout(dataset),
+    )
+
+
+def _labels(dataset: Any, data_format: str | None) -> str:
+    """The letters that a file gives its axes (dimension labels, ``axes``, or ilastik's ``axistags``), if it does."""
+    found = "".join(dimension.label for dimension in dataset.dims)
+    stated = dataset.attrs.get("axes", "")
+    if not found and isinstance(stated, (str, bytes)):
+        found = stated.decode() if isinstance(stated, bytes) else stated
+    if not found and "axistags" in dataset.attrs:
+        with suppress(ValueError, KeyError, TypeError):
+            found = "".join(axis["key"] for axis in json.loads(dataset.attrs["axistags"])["axes"])
+    found = found.lower()
+    whole = len(found) == dataset.ndim == len(set(found)) and sum(letter in SPATIAL for letter in found) == 3
+    if not whole or (data_format and "c" not in found):
+        return "012"
+    return found
+
+
+def _spacing(attributes: dict[str, Any], axes: str) -> tuple[tuple[float, float, float] | None, str]:
+    for name, unit in SPACING_NAMES.items():
+        numbers = _numbers(attributes.get(name))
+        if numbers is None:
+            continue
+        if len(numbers) == len(axes) > 3:
+            numbers = [number for number, letter in zip(numbers, axes, strict=True) if letter in SPATIAL]
+        if len(numbers) == 1:
+            numbers = numbers * 3
+        if len(numbers) == 3:
+            return (numbers[0], numbers[1], numbers[2]), unit
+    return None, ""
+
+
+def _numbers(value: Any) -> list[float] | None:
+    try:
+        found = [float(number) for number in np.atleast_1d(value).reshape(-1)] if value is not None else None
+    except (TypeError, ValueError):
+        return None
+    return found
+
+
+def _header(attributes: dict[str, Any]) -> Any:
+    raw = attributes.get("nifti_header")
+    if raw is None:
+        return None
+    from conv3dt.io import nifti_header
+
+    data = np.asarray(raw).tobytes()
+    with suppress(DataError):
+        header, offset = nifti_header.parse(data, "nifti_header")
+        return nifti_header.with_extensions(header, data[header.sizeof_hdr : offset])
+    return None
+
+
+def _layout(dataset: Any) -> dict[str, Any]:
+    """Chunks and filters, as far as h5py can apply them again."""
+    layout: dict[str, Any] = {}
+    if dataset.chunks is not None:
+        layout["chunks"] = tuple(int(n) for n in dataset.chunks)
+    if dataset.compression in ("gzip", "lzf", "szip"):
+        layout["compression"] = dataset.compression
+        if dataset.compression_opts is not None:
+            layout["compression_opts"] = dataset.compression_opts
+    for name in ("shuffle", "fletcher32"):
+        if getattr(dataset, name):
+            layout[name] = True
+    return layout
+
+
+def upsampled_layout(info: VolumeInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return how the output is stored: like the input where that was HDF5; in 64-voxel blocks where it was not."""
+    layout = dict(info.layout)
+    if info.format != "hdf5":
+        blocks = [CHUNK if letter in SPATIAL else 1 for letter in info.axes] + [1] * (len(shape) - len(info.axes))
+        layout = {"chunks": tuple(blocks)}
+        if info.compressed:
+            layout |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    if "chunks" in layout:
+        chunks = tuple(layout["chunks"]) + (1,) * (len(shape) - len(layout["chunks"]))
+        layout["chunks"] = tuple(min(chunk, n) for chunk, n in zip(chunks[: len(shape)], shape, strict=True))
+        if prod(layout["chunks"]) * dtype.itemsize >= 2**32:
+            del layout["chunks"]
+    return layout
+
+
+def upsampled_attributes(
+    info: VolumeInfo, placement: Placement, affine: NDArray[np.float64] | None, header: Any
+) -> dict[str, Any]:
+    """Return the attributes of the output: voxel sizes, affine and stored NIfTI header recomputed, all else kept."""
+    attributes = dict(info.attributes)
+    for name in SPACING_NAMES:
+        if (numbers := _numbers(attributes.get(name))) is not None:
+            attributes[name] = _rescaled(attributes[name], numbers, info.axes, placement)
+    if affine is not None:
+        attributes["affine"] = affine
+    if header is not None:
+        from conv3dt.io.nifti_header import serialised
+
+        attributes["nifti_header"] = np.frombuffer(serialised(header), np.uint8)
+    return attributes
+
+
+def _rescaled(value: Any, numbers: list[float], axes: str, placement: Placement) -> Any:
+    strides = list(placement.strides)
+    if len(numbers) == len(axes):
+        per_axis = iter(strides)
+        strides = [next(per_axis) if letter in SPATIAL else 1 for letter in axes]
+    if len(numbers) == 1 and len(set(strides)) == 1:
+        strides = strides[:1]
+    if len(numbers) == 1 and len(numbers) != len(strides):
+        numbers = numbers * 3
+    if len(numbers) != len(strides):
+        return value
+    kind = np.asarray(value).dtype
+    scaled = np.asarray([n / s for n, s in zip(numbers, strides, strict=True)], kind if kind.kind == "f" else "f8")
+    return scaled if np.ndim(value) or len(scaled) > 1 else scaled[0]
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

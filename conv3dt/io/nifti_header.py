@@ -1,0 +1,223 @@
+"""What does a NIfTI header say, and what must it say after upsampling?  nibabel keeps the fields; this keeps them true."""
+
+from __future__ import annotations
+
+import io
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from numpy.typing import NDArray
+
+from conv3dt.affine import Placement
+from conv3dt.errors import DataError
+from conv3dt.io.volume import VolumeInfo, check_numbers, name_axes
+
+MOST_DIM_NIFTI1 = 32767
+MOST_EXTENSION_BYTES = 2**28
+UNSAFE = {"int64": "int32", "uint64": "uint32", "float16": "float32", "bool": "uint8"}
+"""Types that other tools cannot read in NIfTI, and what is written in their place."""
+
+
+def parse(start: bytes, path: str) -> tuple[Any, int]:
+    """Return a header without extensions and the offset of the first voxel.
+
+    Args:
+        start: the first 540 bytes of the file, unpacked (fewer if the file is shorter).
+        path: for messages.
+
+    Raises:
+        DataError: not NIfTI, or a header that cannot be.
+    """
+    sizes = {int.from_bytes(start[:4], order): order for order in ("little", "big")}  # type: ignore[arg-type]
+    kind = Nifti1Header if 348 in sizes else Nifti2Header if 540 in sizes else None
+    if kind is None:
+        raise DataError(f"{path}: not a NIfTI file (its first four bytes are {start[:4]!r}); is it damaged?")
+    length = 348 if kind is Nifti1Header else 540
+    if len(start) < length:
+        raise DataError(f"{path}: cut short inside the header, at {len(start)} bytes")
+    header = kind(start[:length], check=False)
+    magic = bytes(header["magic"].tobytes())[:3]
+    if magic not in (b"n+1", b"n+2"):
+        what = "the header of a .hdr/.img pair" if magic in (b"ni1", b"ni2") else "not NIfTI but Analyze or damaged"
+        raise DataError(f"{path}: {what}; convert it to a single .nii file first")
+    offset = float(header["vox_offset"])
+    if not length + 4 <= offset <= MOST_EXTENSION_BYTES:
+        if offset != 0:
+            raise DataError(f"{path}: the header puts the first voxel at byte {offset:.0f}, which cannot be")
+        offset = length + 4
+    _check(header, path)
+    return header, int(offset)
+
+
+def _check(header: Any, path: str) -> None:
+    rank = int(header["dim"][0])
+    if not 1 <= rank <= 7:
+        raise DataError(f"{path}: the header claims {rank} axes; NIfTI has 1 to 7")
+    shape = [int(n) for n in header["dim"][1 : rank + 1]]
+    if min(shape) < 1:
+        raise DataError(f"{path}: the header claims {'x'.join(map(str, shape))} voxels; each axis needs at least 1")
+    try:
+        dtype = header.get_data_dtype()
+    except Exception as error:  # nibabel raises a KeyError of its own for codes it does not know
+        raise DataError(f"{path}: unknown NIfTI data type code {int(header['datatype'])} ({error})") from None
+    check_numbers(dtype, path)
+
+
+def with_extensions(header: Any, between: bytes) -> Any:
+    """Return the header with the extensions that stand between it and the voxels."""
+    raw = io.BytesIO(header.binaryblock + between)
+    header = header.copy()
+    header["vox_offset"] = len(raw.getvalue())
+    raw = io.BytesIO(header.binaryblock + between)
+    try:
+        return type(header).from_fileobj(raw, check=False)
+    except Exception:  # damaged extensions are nobody's reason to refuse a scan
+        return header
+
+
+def info(header: Any, path: str, *, compressed: bool, axes: str | None, data_format: str | None) -> VolumeInfo:
+    """Return what a header says about its volume."""
+    rank = int(header["dim"][0])
+    shape = tuple(int(n) for n in header["dim"][1 : rank + 1])
+    if rank < 3:
+        raise DataError(f"{path}: a volume must have 3 to 7 axes, got {rank} ({'x'.join(map(str, shape))})")
+    slope, inter = _scaling(header)
+    matrix = world(header)
+    spatial_unit, _ = header.get_xyzt_units() if _units_known(header) else ("unknown", "")
+    zooms = tuple(float(abs(z)) for z in header["pixdim"][1:4])
+    return VolumeInfo(
+        path=path,
+        format="nifti2" if isinstance(header, Nifti2Header) else "nifti1",
+        shape=shape,
+        axes=axes or name_axes("ijk", rank, data_format, path),
+        dtype=header.get_data_dtype(),
+        slope=slope,
+        inter=inter,
+        fortran=True,
+        affine=matrix,
+        spacing=(zooms[0], zooms[1], zooms[2]),
+        unit={"unknown": "", "meter": "m", "mm": "mm", "micron": "um"}[spatial_unit],
+        compressed=compressed,
+        header=header,
+    )
+
+
+def _units_known(header: Any) -> bool:
+    return int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) and int(header["xyzt_units"]) & 56 in (0, 8, 16, 24, 32, 40, 48)
+
+
+def _scaling(header: Any) -> tuple[float, float]:
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if not np.isfinite(slope) or slope == 0:
+        return 1.0, 0.0
+    return slope, inter if np.isfinite(inter) else 0.0
+
+
+def world(header: Any) -> NDArray[np.float64]:
+    """Return the voxel-to-world matrix by NIfTI's order: sform, else qform, else voxel sizes alone."""
+    if int(header["sform_code"]) > 0:
+        matrix = np.eye(4)
+        matrix[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
+        return matrix
+    if int(header["qform_code"]) > 0:
+        return qform(header)
+    return np.diag([*(abs(float(z)) or 1.0 for z in header["pixdim"][1:4]), 1.0])
+
+
+def qform(header: Any) -> NDArray[np.float64]:
+    """Return the matrix of the quaternion fields, from the formula in nifti1.h; no orthonormality is demanded."""
+    b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
+    a = np.sqrt(max(1.0 - (b * b + c * c + d * d), 0.0))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    sizes = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
+    sizes[2] *= -1.0 if float(header["pixdim"][0]) < 0 else 1.0
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation * sizes
+    matrix[:3, 3] = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
+    return matrix
+
+
+def upsampled(header: Any, placement: Placement, shape: tuple[int, ...], dtype: np.dtype[Any], scaling: tuple[float, float]) -> Any:
+    """Return the header of the output: what depends on the grid recomputed, all else kept.
+
+    sform and qform are each transformed by the same change of index; the quaternion itself is untouched.  NIfTI-2 is
+    chosen where an axis is longer than NIfTI-1 can say.
+
+    Args:
+        header: the input's.
+        placement: where the output grid lies, axes ``i, j, k``.
+        shape: output voxels per axis, as listed.
+        dtype: of the stored numbers.
+        scaling: slope and intercept of the stored numbers.
+    """
+    new = _converted(header, big=max(shape) > MOST_DIM_NIFTI1)
+    matrix = placement.matrix()
+    if int(header["qform_code"]) > 0:
+        corner = qform(header) @ matrix[:, 3]
+        for letter, value in zip("xyz", corner[:3], strict=True):
+            new[f"qoffset_{letter}"] = value
+    if int(header["sform_code"]) > 0:
+        world_matrix = np.eye(4)
+        world_matrix[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
+        new["srow_x"], new["srow_y"], new["srow_z"] = (world_matrix @ matrix)[:3]
+    for axis, stride in enumerate(placement.strides, start=1):
+        new["pixdim"][axis] = header["pixdim"][axis] / stride
+    new["dim"] = [len(shape), *shape, *[1] * (7 - len(shape))]
+    new.set_data_dtype(dtype)
+    new["scl_slope"], new["scl_inter"] = (float("nan"), float("nan")) if scaling == (1.0, 0.0) else scaling
+    new["vox_offset"] = 0
+    _drop_slice_timing(new, header)
+    return new
+
+
+def _converted(header: Any, *, big: bool) -> Any:
+    """A little-endian copy; NIfTI-2 if asked for, field by field (nibabel's own conversion keeps only the shape)."""
+    copy = header.as_byteswapped("<")
+    copy.extensions = type(header.extensions)(deepcopy(list(header.extensions)))
+    if not big or isinstance(copy, Nifti2Header):
+        return copy
+    new = Nifti2Header()
+    for name in new.keys():
+        if name in copy.keys() and name not in ("sizeof_hdr", "magic", "dim"):
+            new[name] = copy[name]
+    new.extensions = copy.extensions
+    return new
+
+
+def _drop_slice_timing(new: Any, old: Any) -> None:
+    """Slice times belong to acquired slices; an upsampled slice axis has none."""
+    axis = old.get_dim_info()[2]
+    if axis is not None and int(new["dim"][axis + 1]) != int(old["dim"][axis + 1]):
+        for name in ("slice_code", "slice_start", "slice_end", "slice_duration"):
+            new[name] = 0
+
+
+def fresh(spacing: tuple[float, float, float] | None, affine: NDArray[np.float64] | None, unit: str) -> Any:
+    """Return a header for a volume that never had one: its place if it is known, else its voxel sizes only."""
+    header = Nifti1Header()
+    header["pixdim"][1:4] = spacing or (1.0, 1.0, 1.0)
+    header.set_xyzt_units({"m": "meter", "mm": "mm", "um": "micron"}.get(unit, "unknown"))
+    if affine is not None:
+        header.set_sform(affine, code=2)
+        header["pixdim"][1:4] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return header
+
+
+def serialised(header: Any) -> bytes:
+    """Return all bytes before the first voxel: header, extensions, and padding to a multiple of 16."""
+    header = header.copy()
+    header["vox_offset"] = 0
+    stream = io.BytesIO()
+    header.write_to(stream)
+    raw = stream.getvalue()
+    offset = int(type(header)(raw[: header.sizeof_hdr], check=False)["vox_offset"])
+    return raw.ljust(offset, b"\0")

@@ -1,0 +1,87 @@
+"""How does a file appear whole or not at all?  Written under another name, made durable, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from conv3dt.errors import OutputError, StreamError
+
+
+class PendingFile:
+    """A file on its way: ``work`` is where it is written, ``path`` where it will be."""
+
+    def __init__(self, path: str, *, overwrite: bool) -> None:
+        """Create the file under its passing name.
+
+        Raises:
+            OutputError: the target exists and may not be replaced, or its folder refuses.
+        """
+        self.path = Path(path).resolve()
+        if self.path.exists() and not overwrite:
+            raise OutputError(f"output {path}: exists already; say --overwrite (overwrite=True) or choose another name")
+        if self.path.exists() and not self.path.is_file():
+            raise OutputError(f"output {path}: is not a regular file; choose another name")
+        if not self.path.parent.is_dir():
+            raise OutputError(f"output {path}: the folder {self.path.parent} does not exist; create it first")
+        self.work = self.path.with_name(f".{self.path.name[:200]}.{os.getpid()}.part")
+        try:
+            self.work.touch(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"output {path}: cannot be created: {error.strerror}") from None
+
+    def commit(self) -> None:
+        """Make the file durable and give it its name."""
+        with writing(str(self.path)):
+            descriptor = os.open(self.work, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(self.work, self.path)
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        with suppress(OSError):
+            self.work.unlink()
+
+    def reserve(self, count: int) -> None:
+        """Take ``count`` bytes of disk now rather than fail half-way.
+
+        Raises:
+            OutputError: the disk is too small.
+        """
+        free = shutil.disk_usage(self.path.parent).free
+        try:
+            if free < count:
+                raise OSError
+            with self.work.open("r+b") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, count)
+                else:
+                    file.truncate(count)
+        except OSError:
+            self.abort()
+            raise OutputError(
+                f"output {self.path}: needs {count} bytes and cannot have them ({free} bytes are free); "
+                "make room or choose another disk"
+            ) from None
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn what the system says while writing into one line.
+
+    Raises:
+        StreamError: instead of any OSError.
+    """
+    try:
+        yield
+    except (StreamError, OutputError):
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise StreamError(f"output {path}: writing broke off: {reason}; no file was left") from None

@@ -1,0 +1,213 @@
+"""What exactly will a run do?  All arguments resolved against a header, before a voxel is read; a job is a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from conv3dt.affine import Placement, place
+from conv3dt.engine.choose import Choice, choose
+from conv3dt.engine.finish import Storage
+from conv3dt.errors import ArgumentError, DataError
+from conv3dt.io.volume import SPATIAL, VolumeInfo
+from conv3dt.layer.concrete import Layer
+from conv3dt.layer.config import triple
+from conv3dt.plan import Demand, Plan, make_plan
+from conv3dt.resources import Resources
+
+DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Everything that is decided before voxels move.
+
+    Attributes:
+        source: the input's header; target: the output's, whole.
+        layer: axes as the volume lists them; walked: the same with axes in walk order.
+        placement: where the output lies.
+        storage: what an output voxel becomes.
+        choice: engine and device.
+        plan: regions, in walk order.
+        backwards: whether walk order is the listed order reversed (first axis fastest).
+    """
+
+    source: VolumeInfo
+    target: VolumeInfo
+    layer: Layer
+    walked: Layer
+    placement: Placement
+    storage: Storage
+    choice: Choice
+    plan: Plan
+    backwards: bool
+
+
+def make_job(
+    source: VolumeInfo,
+    layer: Layer,
+    *,
+    path: str,
+    form: str,
+    align: str,
+    dtype: str | None,
+    device: str,
+    tile: Any,
+    limits: Resources,
+) -> Job:
+    """Resolve a run.
+
+    Args:
+        source: the input's header.
+        layer: axes as the input lists them.
+        path: of the output.
+        form: ``nifti``, ``hdf5`` or ``array``.
+        align: see `affine.place`.
+        dtype: one of `DTYPES`, or None: ``same`` for the kernel ``nearest``, which makes no new values, else float32.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        tile: output voxels per axis of a region, one number or three as listed; None chooses.
+        limits: threads and memory.
+    """
+    _check_channels(source, layer)
+    storage = _storage(source, dtype or ("same" if layer.name == "nearest" else "float32"), form)
+    placement = place(layer.config.axes, align, layer.kernel)
+    target = _target(source, layer, placement, storage, path, form)
+    backwards = source.fortran or target.fortran
+    walked = layer.reversed() if backwards else layer
+    batch = prod(source.shape[axis] for axis in source.batch)
+    voxels = batch * prod(target.space)
+    choice = choose(layer.config, layer.channels, voxels, device=device, threads=limits.threads)
+    streams = target.compressed and target.fortran or source.compressed and source.fortran
+    demand = Demand(
+        channels=layer.channels,
+        filters=layer.filters,
+        stored=source.dtype.itemsize,
+        computed=storage.compute_dtype.itemsize,
+        written=storage.dtype.itemsize,
+        scratch=choice.scratch(storage.compute_dtype.itemsize) + _writer_scratch(target, storage, backwards),
+    )
+    flip = slice(None, None, -1) if backwards else slice(None)
+    plan = make_plan(
+        walked.config.axes,
+        source.space[flip],
+        boundary=layer.boundary,
+        batch=batch,
+        demand=demand,
+        budget=limits.budget(choice.library_bytes),
+        tile=None if tile is None else triple("tile", tile)[flip],
+        chunks=_chunks(target)[flip],
+        slabs=bool(streams),
+    )
+    return Job(source, target, layer, walked, placement, storage, choice, plan, backwards)
+
+
+def _check_channels(source: VolumeInfo, layer: Layer) -> None:
+    if source.channels != layer.channels:
+        hint = "say which axis is channels (--channels-last, --channels-first)" if source.channel is None else ""
+        if source.channel is not None and layer.channels == 1:
+            hint = "leave out --channels-last/--channels-first to treat each volume for itself"
+        raise DataError(
+            f"{source.path}: has {source.channels} channels ({'x'.join(map(str, source.shape))}, axes {source.axes}), "
+            f"the kernel {layer.name} takes {layer.channels}; {hint or 'use a kernel made for them'}"
+        )
+
+
+def _storage(source: VolumeInfo, dtype: str, form: str) -> Storage:
+    if dtype not in DTYPES:
+        raise ArgumentError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype != "same":
+        return Storage(np.dtype(dtype))
+    kind = source.dtype.newbyteorder("=")
+    if form == "nifti":
+        from conv3dt.io.nifti_header import UNSAFE
+
+        kind = np.dtype(UNSAFE.get(kind.name, kind.name))
+    elif kind.kind == "b":
+        kind = np.dtype(np.uint8)
+    return Storage(kind, source.slope, source.inter)
+
+
+def _target(
+    source: VolumeInfo, layer: Layer, placement: Placement, storage: Storage, path: str, form: str
+) -> VolumeInfo:
+    axes, shape = _target_axes(source, layer, form)
+    affine = None if source.affine is None else source.affine @ placement.matrix()
+    size = source.spacing and tuple(v / s for v, s in zip(source.spacing, placement.strides, strict=True))
+    common = replace(
+        source,
+        path=path,
+        shape=shape,
+        axes=axes,
+        dtype=storage.dtype,
+        slope=storage.slope,
+        inter=storage.inter,
+        affine=affine,
+        spacing=size,
+        header=None,
+        attributes={},
+        layout={},
+    )
+    header = _header(source, placement, shape, storage, form)
+    if form == "nifti":
+        version = "nifti2" if header.sizeof_hdr == 540 else "nifti1"
+        packed = path.lower().endswith(".gz")
+        return replace(common, format=version, fortran=True, compressed=packed, header=header)
+    if form == "array":
+        return replace(common, format="array", header=header)
+    from conv3dt.io.hdf5 import upsampled_attributes, upsampled_layout
+
+    return replace(
+        common,
+        format="hdf5",
+        fortran=False,
+        header=header,
+        attributes=upsampled_attributes(source, placement, affine if _is_placed(source) else None, header),
+        layout=upsampled_layout(source, shape, storage.dtype),
+    )
+
+
+def _is_placed(source: VolumeInfo) -> bool:
+    """Whether the input says where it lies, in a way worth keeping beside an array."""
+    return source.affine is not None
+
+
+def _header(source: VolumeInfo, placement: Placement, shape: tuple[int, ...], storage: Storage, form: str) -> Any:
+    header = source.header
+    if header is None and form != "nifti":
+        return None
+    from conv3dt.io import nifti_header
+
+    if header is None:
+        header = nifti_header.fresh(source.spacing, source.affine, source.unit)
+    return nifti_header.upsampled(header, placement, shape, storage.dtype, (storage.slope, storage.inter))
+
+
+def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tuple[int, ...]]:
+    space = iter(layer.config.output_shape(source.space))
+    sizes = {"c": layer.filters}
+    shape = [
+        sizes.get(letter, next(space) if letter in SPATIAL else n)
+        for letter, n in zip(source.axes, source.shape, strict=True)
+    ]
+    axes = source.axes
+    if source.channel is None and layer.filters > 1:
+        axes, shape = axes + "c", [*shape, layer.filters]
+    if form == "nifti" and len(axes) > 7:
+        raise DataError(f"{source.path}: the output would have {len(axes)} axes; NIfTI has at most 7, write HDF5")
+    return axes, tuple(shape)
+
+
+def _chunks(target: VolumeInfo) -> tuple[int, int, int]:
+    chunks = target.layout.get("chunks")
+    if chunks is None:
+        return 1, 1, 1
+    first, second, third = (int(chunks[axis]) for axis in target.spatial)
+    return first, second, third
+
+
+def _writer_scratch(target: VolumeInfo, storage: Storage, backwards: bool) -> int:
+    """Bytes per voxel of the copy a writer makes when memory order is not file order."""
+    return storage.dtype.itemsize if backwards and not target.fortran or target.channel is not None else 0

@@ -1,0 +1,257 @@
+"""Read, compute, write: how does a job run?  One way, overlapped; nothing above sees voxels, nothing below sees a plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conv3dt.geometry import reflect
+from conv3dt.io.volume import SPATIAL, Index, Sink, Source, VolumeInfo
+from conv3dt.job import Job
+from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened in a run.
+
+    Attributes:
+        read_s, compute_s, write_s: seconds spent in each, side by side; wall_s: from first to last.
+        start_s: seconds to import and compile or load the engine.
+        regions: done; written: output voxels.
+        clipped: values that did not fit an integer type; not_finite: NaN and infinite input voxels.
+    """
+
+    read_s: float = 0.0
+    compute_s: float = 0.0
+    write_s: float = 0.0
+    start_s: float = 0.0
+    wall_s: float = 0.0
+    regions: int = 0
+    written: int = 0
+    clipped: int = 0
+    not_finite: int = 0
+
+
+@dataclass(slots=True)
+class _Buffers:
+    """Memory used again and again: pages touched for the first time are slow."""
+
+    count: int
+    flat: dict[int, NDArray[Any]] = field(default_factory=dict)
+
+    def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        place, size = turn % self.count, prod(shape)
+        if place not in self.flat or self.flat[place].size < size:
+            self.flat[place] = np.empty(size, dtype)
+        return self.flat[place][:size].reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    number: int
+    volume: tuple[int, ...]
+    region: Region
+
+
+def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) -> Tally:
+    """Run a job from a source into a sink.
+
+    Args:
+        job: what to do.
+        source: gives regions of ``job.source``; sink: takes regions of ``job.target``.
+        progress: called with the number of output voxels written so far.
+
+    Returns:
+        What happened.  The sink is neither committed nor aborted.
+    """
+    tally, begin = Tally(), time.perf_counter()
+    sources, outputs = _Buffers(SOURCE_BUFFERS), _Buffers(OUTPUT_BUFFERS)
+    engine = None
+    reader, writer = ThreadPoolExecutor(1, "conv3dt-read"), ThreadPoolExecutor(1, "conv3dt-write")
+    try:
+        steps = _steps(job)
+        step = next(steps, None)
+        reading = reader.submit(_read, job, source, step, sources, tally) if step else None
+        engine = job.choice.build(job.walked, job.storage)
+        tally.start_s = time.perf_counter() - begin
+        writing: list[Future[None]] = []
+        while step is not None and reading is not None:
+            block = reading.result()
+            upcoming = next(steps, None)
+            if upcoming is not None:
+                reading = reader.submit(_read, job, source, upcoming, sources, tally)
+            if len(writing) == OUTPUT_BUFFERS:
+                writing.pop(0).result()
+            shape = (job.layer.filters, *step.region.target.shape)
+            out = outputs.take(step.number, shape, job.storage.dtype)
+            clock = time.perf_counter()
+            tally.clipped += engine.compute(block, out)
+            tally.compute_s += time.perf_counter() - clock
+            writing.append(writer.submit(_write, job, sink, step, out, tally, progress))
+            step = upcoming
+        for future in writing:
+            future.result()
+    finally:
+        reader.shutdown(wait=True, cancel_futures=True)
+        writer.shutdown(wait=True, cancel_futures=True)
+        if engine is not None:
+            engine.close()
+    tally.wall_s = time.perf_counter() - begin
+    return tally
+
+
+def _steps(job: Job) -> Iterator[_Step]:
+    """All regions of all volumes; in file order, whichever axis that makes the slowest."""
+    sizes = [job.source.shape[axis] for axis in job.source.batch]
+    order = sizes[::-1] if job.backwards else sizes
+    number = 0
+    for volume in product(*map(range, order)):
+        for region in job.plan.regions():
+            yield _Step(number, volume[::-1] if job.backwards else volume, region)
+            number += 1
+
+
+def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally) -> NDArray[np.floating]:
+    clock = time.perf_counter()
+    region = step.region
+    buffer = buffers.take(
+        step.number, (job.layer.channels, *region.source.shape), np.dtype(job.storage.compute_dtype)
+    )
+    if 0 in region.read.shape:
+        buffer[...] = 0
+    else:
+        stored = source.read(_index(job, job.source, step, region.read.slices))
+        with np.errstate(all="ignore"):  # what overflows float32 is infinite there, and counted
+            _fill(job, region, _canonical(job, job.source, stored), buffer)
+            if job.source.dtype.kind == "f":
+                tally.not_finite += _not_finite(job, region, buffer)
+    tally.read_s += time.perf_counter() - clock
+    return buffer
+
+
+def _write(job: Job, sink: Sink, step: _Step, out: NDArray[Any], tally: Tally, progress: Progress | None) -> None:
+    clock = time.perf_counter()
+    box = step.region.target.slices
+    sink.write(_index(job, job.target, step, box), _listed(job, job.target, out))
+    tally.regions += 1
+    tally.written += prod(step.region.target.shape)
+    tally.write_s += time.perf_counter() - clock
+    if progress is not None:
+        progress(tally.written)
+
+
+def _index(job: Job, info: VolumeInfo, step: _Step, box: Index) -> Index:
+    """A box in walk order as an index into a volume with all its axes, as listed."""
+    space = iter(box[::-1] if job.backwards else box)
+    volume = iter(step.volume)
+    parts = []
+    for letter, n in zip(info.axes, info.shape, strict=True):
+        if letter in SPATIAL:
+            parts.append(next(space))
+        elif letter == "c":
+            parts.append(slice(0, n))
+        else:
+            number = next(volume)
+            parts.append(slice(number, number + 1))
+    return tuple(parts)
+
+
+def _canonical(job: Job, info: VolumeInfo, block: NDArray[Any]) -> NDArray[Any]:
+    """A block as listed -> ``(channels, z, y, x)`` in walk order, as a view."""
+    space = info.spatial[::-1] if job.backwards else info.spatial
+    order = [*info.batch, *([] if info.channel is None else [info.channel]), *space]
+    view = block.transpose(order)
+    view = view[(0,) * len(info.batch)]
+    return view if info.channel is not None else view[None]
+
+
+def _listed(job: Job, info: VolumeInfo, out: NDArray[Any]) -> NDArray[Any]:
+    """``(filters, z, y, x)`` in walk order -> a block as listed, as a view."""
+    view = out if info.channel is not None else out[0]
+    space = info.spatial[::-1] if job.backwards else info.spatial
+    order = [*info.batch, *([] if info.channel is None else [info.channel]), *space]
+    view = view[(None,) * len(info.batch)]
+    return view.transpose(np.argsort(order))
+
+
+def _fill(job: Job, region: Region, values: NDArray[Any], buffer: NDArray[np.floating]) -> None:
+    """Copy what was read into the buffer as real values, and extend it beyond the volume by the boundary."""
+    axes = list(zip(region.source.start, region.source.stop, region.read.start, region.read.stop,
+                    job.plan.shape, strict=True))  # fmt: skip
+    inside = [(max(low, 0), min(high, n)) for low, high, _, _, n in axes]
+    maps = [_mirror(low, high, n, job.plan.boundary) for low, high, _, _, n in axes]
+    if any(a >= b for a, b in inside) or not all(
+        a <= m < b for pairs, (a, b) in zip(maps, inside, strict=True) for _, m in pairs
+    ):
+        _gather(job, region, values, buffer)
+        return
+    target = tuple(slice(a - low, b - low) for (a, b), (low, *_) in zip(inside, axes, strict=True))
+    origin = tuple(slice(a - start, b - start) for (a, b), (_, _, start, _, _) in zip(inside, axes, strict=True))
+    if job.plan.boundary == "zero" and buffer.shape[1:] != tuple(b - a for a, b in inside):
+        buffer[...] = 0
+    inner = buffer[(slice(None), *target)]
+    np.copyto(inner, values[(slice(None), *origin)], casting="unsafe")
+    _scale(job, inner)
+    filled = list(target)
+    for axis, ((low, *_), pairs) in enumerate(zip(axes, maps, strict=True)):
+        for place, mirror in pairs:
+            here, there = ([slice(None), *filled] for _ in range(2))
+            here[axis + 1], there[axis + 1] = slice(place, place + 1), slice(mirror - low, mirror - low + 1)
+            buffer[tuple(here)] = buffer[tuple(there)]
+        filled[axis] = slice(None)
+
+
+def _mirror(low: int, high: int, n: int, boundary: str) -> list[tuple[int, int]]:
+    """Pairs (place in the buffer, voxel of the volume that stands there) for all places outside the volume."""
+    if boundary == "zero":
+        return []
+    outside = [*range(low, min(0, high)), *range(max(n, low), high)]
+    return [(place - low, found) for place in outside if (found := reflect(place, n, boundary)) is not None]
+
+
+def _gather(job: Job, region: Region, values: NDArray[Any], buffer: NDArray[np.floating]) -> None:
+    """The same, voxel by voxel: for volumes and tiles smaller than the kernel's reach."""
+    buffer[...] = 0
+    places, origins = [np.arange(len(buffer))], [np.arange(len(buffer))]
+    for low, high, start, n in zip(
+        region.source.start, region.source.stop, region.read.start, job.plan.shape, strict=True
+    ):
+        found = [(place - low, voxel - start) for place in range(low, high)
+                 if (voxel := reflect(place, n, job.plan.boundary)) is not None]  # fmt: skip
+        places.append(np.array([place for place, _ in found], np.intp))
+        origins.append(np.array([voxel for _, voxel in found], np.intp))
+    block = values[np.ix_(*origins)].astype(buffer.dtype)
+    _scale(job, block)
+    buffer[np.ix_(*places)] = block
+
+
+def _scale(job: Job, values: NDArray[np.floating]) -> None:
+    if job.source.slope != 1:
+        values *= values.dtype.type(job.source.slope)
+    if job.source.inter != 0:
+        values += values.dtype.type(job.source.inter)
+
+
+def _not_finite(job: Job, region: Region, buffer: NDArray[np.floating]) -> int:
+    """Count the NaN and infinite voxels that belong to this region: input ``i`` to where output ``i * stride`` is."""
+    owned = [slice(None)]
+    for axis, n, low, start, stop in zip(
+        job.plan.axes, job.plan.shape, region.source.start, region.target.start, region.target.stop, strict=True
+    ):
+        first, last = -(-start // axis.stride), min(-(-stop // axis.stride), n)
+        owned.append(slice(max(first - low, 0), max(last - low, 0)))
+    block = buffer[tuple(owned)]
+    if np.isfinite(block.sum()):
+        return 0
+    return int(np.count_nonzero(~np.isfinite(block)))

@@ -1,0 +1,126 @@
+"""What went in, what came out, where did the time go?  Plain values that print as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from conv3dt.geometry import Axis
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFacts:
+    """A volume in a report; axes as the file lists them, spacing and affine of its three spatial axes."""
+
+    path: str
+    format: str
+    shape: tuple[int, ...]
+    axes: str
+    dtype: str
+    bytes: int
+    spacing: tuple[float, ...] | None
+    unit: str
+    affine: list[list[float]] | None
+    slope: float = 1.0
+    inter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AxisFacts:
+    """The geometry of one axis; ``shift`` in input voxels, ``drift`` and lengths in voxels.
+
+    ``shift`` is the input index at which output voxel 0 lies; ``from_edge_grid`` how many output voxels the layer's
+    grid lies off the one that keeps the first face; ``drift`` how many the header lies off the layer's grid.
+    """
+
+    kernel: int
+    stride: int
+    dilation: int
+    crop_before: int
+    crop_after: int
+    input: int
+    output: int
+    shift: float
+    from_edge_grid: float
+    drift: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """The layer of a run."""
+
+    name: str
+    kernel_size: tuple[int, ...]
+    filters: int
+    channels: int
+    strides: tuple[int, ...]
+    padding: str
+    output_padding: tuple[int, ...] | None
+    dilation_rate: tuple[int, ...]
+    activation: str
+    use_bias: bool
+    boundary: str
+    align: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """How the work is cut up; ``tile`` in output voxels, axes as the file lists them."""
+
+    engine: str
+    device: str
+    threads: int
+    why: str
+    tile: tuple[int, ...]
+    regions: int
+    volumes: int
+    region_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run took: seconds spent reading, computing and writing, side by side, and from first to last."""
+
+    start_s: float
+    read_s: float
+    compute_s: float
+    write_s: float
+    total_s: float
+    voxels_per_s: float
+    peak_bytes: int
+    clipped: int
+    not_finite: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run, done (``run`` is there) or only planned (it is None)."""
+
+    version: str
+    input: VolumeFacts
+    output: VolumeFacts
+    layer: LayerFacts
+    axes: tuple[AxisFacts, ...]
+    plan: PlanFacts | None = None
+    run: RunFacts | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain dicts, lists, strings and numbers."""
+        return asdict(self)
+
+
+def axis_facts(axis: Axis, n: int, *, shift: float, drift: float) -> AxisFacts:
+    """Return the geometry of an axis of ``n`` voxels, placed at ``shift``."""
+    return AxisFacts(
+        kernel=axis.kernel,
+        stride=axis.stride,
+        dilation=axis.dilation,
+        crop_before=axis.crop,
+        crop_after=axis.tail(n),
+        input=n,
+        output=axis.length(n),
+        shift=shift,
+        from_edge_grid=axis.drift,
+        drift=drift,
+    )

@@ -1,0 +1,89 @@
+"""How many threads and how much memory may a run take?  What was asked for, else what the machine has."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from conv3dt.errors import ArgumentError
+
+DEFAULT_BYTES = 2 * 2**30
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a run may take.
+
+    Attributes:
+        threads: that compute at once.
+        max_memory: bytes of the whole process, or None for the default: the lesser of 2 GiB and half of what is free.
+    """
+
+    threads: int
+    max_memory: int | None
+
+    def budget(self, library_bytes: int) -> int:
+        """Return the bytes left for regions, when the process has grown by ``library_bytes``."""
+        if self.max_memory is None:
+            return min(DEFAULT_BYTES, available() // 2)
+        return self.max_memory - resident() - library_bytes
+
+
+def resources(*, threads: object = None, max_memory: object = None) -> Resources:
+    """Return checked resources from arguments."""
+    return Resources(_threads(threads), None if max_memory is None else parse_bytes(max_memory))
+
+
+def parse_bytes(value: object) -> int:
+    """Return the bytes of ``8GiB``, ``500MB``, ``2g`` or a number.
+
+    >>> parse_bytes("8GiB"), parse_bytes("500 MB"), parse_bytes(1024)
+    (8589934592, 500000000, 1024)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
+    if not found or (count := int(float(found[1]) * UNITS[(found[2] or "").lower()])) < 1:
+        raise ArgumentError(f"max-memory must be a size such as 8GiB or 500MB, got {value!r}")
+    return count
+
+
+def _threads(value: object) -> int:
+    if value is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"threads must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def available() -> int:
+    """Return the bytes this process may still take: free memory, or what its cgroup leaves."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, max(int(Path(limit).read_text()) - int(Path(used).read_text()), 0))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def resident() -> int:
+    """Return the bytes this process holds now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak() -> int:
+    """Return the most bytes this process has held so far."""
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
