@@ -16,15 +16,23 @@ DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
 @click.argument("output")
 @layer_options
 @axes_options
-@click.option("--dtype", type=click.Choice(DTYPES), help="Type written; rounds and clips.  [default: float32; same for nearest]")
-@click.option("--device", metavar="[auto|cpu|cuda[:N]|mps]", default="auto", show_default=True, help="Where to compute.")
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), help="Type written; rounds and clips.  [default: float32; same for nearest]"
+)
+@click.option(
+    "--device", metavar="[auto|cpu|cuda[:N]|mps]", default="auto", show_default=True, help="Where to compute."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.  [default: all processors]")
-@click.option("--max-memory", metavar="SIZE", help="Memory of the whole process, such as 1GiB.  [default: 2GiB for regions]")
+@click.option(
+    "--max-memory", metavar="SIZE", help="Memory of the whole process, such as 1GiB.  [default: 2GiB for regions]"
+)
 @click.option("--tile", type=NUMBERS, help="Output voxels of a region per axis.  [default: what fits]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--dry-run", is_flag=True, help="Check and report everything, write nothing.")
 @output_options
-def upsample(input: str, output: str, as_json: bool, report: str | None, quiet: bool, verbose: bool, **options: Any) -> None:  # noqa: A002
+def upsample(
+    input: str, output: str, as_json: bool, report: str | None, quiet: bool, verbose: bool, **options: Any
+) -> None:  # noqa: A002
     """Upsample the volume INPUT into OUTPUT by a transposed convolution.
 
     Volumes are .nii, .nii.gz or file.h5:/dataset.  Numbers for axes (2, or 2,2,1) are in the order in which the file

@@ -66,8 +66,7 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
         middles = _centroid(kernel, strict=align == "centroid")
         if middles is not None:
             truth = [
-                (axis.crop - middle * axis.dilation) / axis.stride
-                for axis, middle in zip(axes, middles, strict=True)
+                (axis.crop - middle * axis.dilation) / axis.stride for axis, middle in zip(axes, middles, strict=True)
             ]
     said = {
         "kernel": [axis.shift for axis in axes],
@@ -108,4 +107,3 @@ def spacing(matrix: NDArray[np.float64]) -> Shift:
 def _three(values: list[float]) -> Shift:
     first, second, third = (float(value) for value in values)
     return first, second, third
-

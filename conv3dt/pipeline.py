@@ -125,9 +125,7 @@ def _steps(job: Job) -> Iterator[_Step]:
 def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally) -> NDArray[np.floating]:
     clock = time.perf_counter()
     region = step.region
-    buffer = buffers.take(
-        step.number, (job.layer.channels, *region.source.shape), np.dtype(job.storage.compute_dtype)
-    )
+    buffer = buffers.take(step.number, (job.layer.channels, *region.source.shape), np.dtype(job.storage.compute_dtype))
     if 0 in region.read.shape:
         buffer[...] = 0
     else:

@@ -41,7 +41,9 @@ class LayerRequest:
         layer = [name for name in ("strides", "padding", "output_padding", "dilation_rate", "filters", "kernel_size")
                  if getattr(self, name) is not None]  # fmt: skip
         if self.weights is not None:
-            self._refuse("weights", [name for name in ("scale", "kernel") if getattr(self, name) is not None], "strides")
+            self._refuse(
+                "weights", [name for name in ("scale", "kernel") if getattr(self, name) is not None], "strides"
+            )
         elif self.scale is not None or self.kernel is not None:
             self._refuse("scale and kernel", layer, "weights to use your own layer")
         if self.boundary is not None:

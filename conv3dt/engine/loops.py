@@ -89,6 +89,7 @@ def write(recipe: Recipe) -> str:
 def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
     z, y, x = recipe.axes
     pairs = [(jz, jy) for jz in range(count_z) for jy in range(count_y)]
+
     def total(phase: Phase, tap: int) -> str:
         terms = [
             f"weights[phase, f, {(jz * count_y + jy) * x.kernel + tap + j}] * source[0, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, "

@@ -24,9 +24,7 @@ def pack(kernel: NDArray[np.floating], axes: tuple[Axis, Axis, Axis]) -> NDArray
     taps = np.moveaxis(kernel, (3, 4), (0, 1))[..., columns]
     filters = len(taps)
     rows = [
-        taps[:, :, list(pz.taps)][:, :, :, list(py.taps)].reshape(filters, -1)
-        for pz in z.phases()
-        for py in y.phases()
+        taps[:, :, list(pz.taps)][:, :, :, list(py.taps)].reshape(filters, -1) for pz in z.phases() for py in y.phases()
     ]
     packed = np.zeros((len(rows), filters, max(row.shape[1] for row in rows)), kernel.dtype)
     for target, row in zip(packed, rows, strict=True):

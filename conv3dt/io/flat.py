@@ -71,7 +71,5 @@ class FlatArray:
         step = prod(self._shape[1:]) * self._dtype.itemsize
         start, stop = index[0].start, index[0].stop
         with os.fdopen(os.dup(self._descriptor), "rb" if mode == "r" else "r+b") as file:
-            mapped = np.memmap(
-                file, self._dtype, mode, self._offset + start * step, (stop - start, *self._shape[1:])
-            )
+            mapped = np.memmap(file, self._dtype, mode, self._offset + start * step, (stop - start, *self._shape[1:]))
         return mapped[(slice(0, stop - start), *index[1:])]

@@ -106,7 +106,15 @@ def info(header: Any, path: str, *, compressed: bool, axes: str | None, data_for
 
 
 def _units_known(header: Any) -> bool:
-    return int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) and int(header["xyzt_units"]) & 56 in (0, 8, 16, 24, 32, 40, 48)
+    return int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) and int(header["xyzt_units"]) & 56 in (
+        0,
+        8,
+        16,
+        24,
+        32,
+        40,
+        48,
+    )
 
 
 def _scaling(header: Any) -> tuple[float, float]:
@@ -146,7 +154,9 @@ def qform(header: Any) -> NDArray[np.float64]:
     return matrix
 
 
-def upsampled(header: Any, placement: Placement, shape: tuple[int, ...], dtype: np.dtype[Any], scaling: tuple[float, float]) -> Any:
+def upsampled(
+    header: Any, placement: Placement, shape: tuple[int, ...], dtype: np.dtype[Any], scaling: tuple[float, float]
+) -> Any:
     """Return the header of the output: what depends on the grid recomputed, all else kept.
 
     sform and qform are each transformed by the same change of index; the quaternion itself is untouched.  NIfTI-2 is

@@ -164,4 +164,6 @@ def check_axes(axes: str, ndim: int) -> str:
 def check_numbers(dtype: np.dtype[Any], path: str) -> None:
     """Refuse what is not a real number of at most 64 bits."""
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
-        raise DataError(f"{path}: voxels of type {dtype} are not real numbers of at most 64 bits; split or convert them")
+        raise DataError(
+            f"{path}: voxels of type {dtype} are not real numbers of at most 64 bits; split or convert them"
+        )

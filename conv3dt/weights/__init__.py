@@ -66,9 +66,7 @@ def read_weights(path: str) -> Weights:
     raise DataError(f"weights {file}: not a kernel file; give .npz, .npy or HDF5 (file.h5:/kernel)")
 
 
-def checked(
-    kernel: NDArray[np.generic], bias: NDArray[np.generic] | None, path: str, form: str
-) -> Weights:
+def checked(kernel: NDArray[np.generic], bias: NDArray[np.generic] | None, path: str, form: str) -> Weights:
     """Return the arrays of a file as weights, or say what is wrong with them."""
     import numpy as np
 
