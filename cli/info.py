@@ -18,7 +18,7 @@ def info(files: tuple[str, ...], axes: str | None, data_format: str | None, as_j
     Examples:
       conv3dt info scan.nii.gz stack.h5:/raw
       conv3dt info kernel.npz --json
-    """  # noqa: D301
+    """
     from conv3dt.errors import Conv3dtError
     from conv3dt.inquire import facts_of_file
 

@@ -71,7 +71,7 @@ def main() -> NoReturn:
     except Conv3dtError as error:
         code = _say(str(error), error.exit_code)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nobody reads any more; exit quietly)
+        sys.stdout = open(os.devnull, "w")
         code = 74
     except MemoryError:
         code = _say("memory ran out; give --max-memory or a smaller --tile", 75)

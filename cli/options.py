@@ -20,12 +20,22 @@ from conv3dt.layer.config import ACTIVATIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LAYER_NAMES = (
-    "scale", "kernel", "weights", "filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate",
-    "activation", "use_bias", "boundary",
-)  # fmt: skip
+    "scale",
+    "kernel",
+    "weights",
+    "filters",
+    "kernel_size",
+    "strides",
+    "padding",
+    "output_padding",
+    "dilation_rate",
+    "activation",
+    "use_bias",
+    "boundary",
+)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[Any]):
     """One whole number or three: ``2``, ``2,2,1`` or ``2x2x1``."""
 
     name = "N or N,N,N"
@@ -51,29 +61,41 @@ def layer_options(command: Command) -> Command:
         command,
         click.option("--scale", type=NUMBERS, help="Output voxels per input voxel, for named kernels.  [default: 2]"),
         click.option("--kernel", type=click.Choice(KERNELS), help="Named kernel.  [default: linear]"),
-        click.option("--weights", metavar="FILE", help="Kernel file: .npz, .npy, file.h5:/kernel; (k1,k2,k3,filters,channels)."),
-        click.option("--kernel-size", type=NUMBERS, help="Size of the kernel, where there are no weights (shape)."),
-        click.option("--filters", type=click.IntRange(min=1), help="Output channels, where there are no weights (shape)."),
+        click.option("--weights", metavar="FILE", help="Kernel file: .npz, .npy or file.h5:/kernel."),
+        click.option("--kernel-size", type=NUMBERS, help="Kernel size, where no weights are (shape)."),
+        click.option("--filters", type=click.IntRange(min=1), help="Output channels, likewise (shape)."),
         click.option("--strides", type=NUMBERS, help="Output voxels per input voxel, for weights.  [default: 1]"),
         click.option("--padding", metavar="[valid|same]", help="As in Keras.  [default: valid]"),
         click.option("--output-padding", type=NUMBERS, help="As in Keras: fixes the output's length."),
         click.option("--dilation-rate", type=NUMBERS, help="Distance of taps, where all strides are 1.  [default: 1]"),
         click.option("--activation", type=click.Choice(ACTIVATIONS), help="As in Keras.  [default: linear]"),
-        click.option("--use-bias/--no-bias", default=None, help="Insist on the bias, or leave it out.  [default: if there is one]"),
-        click.option("--boundary", type=click.Choice(BOUNDARIES), help="Outside the volume.  [default: edge; zero for weights]"),
-        click.option("--align", type=click.Choice(ALIGNMENTS), default="kernel", show_default=True, help="What fixes the header's grid."),
-    )  # fmt: skip
+        click.option("--use-bias/--no-bias", default=None, help="Insist on the bias or leave it out."),
+        click.option(
+            "--boundary", type=click.Choice(BOUNDARIES), help="Outside the volume.  [default: edge; zero for weights]"
+        ),
+        click.option(
+            "--align",
+            type=click.Choice(ALIGNMENTS),
+            default="kernel",
+            show_default=True,
+            help="What fixes the header's grid.",
+        ),
+    )
 
 
 def axes_options(command: Command) -> Command:
     """What the axes of a volume mean."""
     return _all(
         command,
-        click.option("--data-format", type=click.Choice(["channels_last", "channels_first"]), help="One axis is channels."),
+        click.option(
+            "--data-format", type=click.Choice(["channels_last", "channels_first"]), help="One axis is channels."
+        ),
         click.option("--channels-last", "data_format", flag_value="channels_last", help="The last axis is channels."),
-        click.option("--channels-first", "data_format", flag_value="channels_first", help="The first axis is channels."),
-        click.option("--axes", metavar="LETTERS", help="Name the axes as listed: x, y, z in space, c channels, t volumes (tzyx)."),
-    )  # fmt: skip
+        click.option(
+            "--channels-first", "data_format", flag_value="channels_first", help="The first axis is channels."
+        ),
+        click.option("--axes", metavar="LETTERS", help="Axes as listed: xyz space, c channels, t volumes (tzyx)."),
+    )
 
 
 def output_options(command: Command) -> Command:

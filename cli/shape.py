@@ -1,4 +1,4 @@
-"""``conv3dt shape``: what would a volume become?  For a shape on the command line neither NumPy nor nibabel is loaded."""
+"""``conv3dt shape``: what would a volume become?  For a shape in numbers neither NumPy nor nibabel is loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shape(volume: str, as_json: bool, report: str | None, quiet: bool, verbose: 
     Examples:
       conv3dt shape 64,64,32 --kernel-size 3 --strides 2 --padding same --filters 8
       conv3dt shape scan.nii.gz --scale 2
-    """  # noqa: D301
+    """
     from conv3dt.inquire import shape_of_file, shape_of_numbers
 
     from .console import publish

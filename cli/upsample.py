@@ -32,7 +32,7 @@ DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
 @output_options
 def upsample(
     input: str, output: str, as_json: bool, report: str | None, quiet: bool, verbose: bool, **options: Any
-) -> None:  # noqa: A002
+) -> None:
     """Upsample the volume INPUT into OUTPUT by a transposed convolution.
 
     Volumes are .nii, .nii.gz or file.h5:/dataset.  Numbers for axes (2, or 2,2,1) are in the order in which the file
@@ -44,7 +44,7 @@ def upsample(
       conv3dt upsample scan.nii.gz up.nii --scale 2,2,1 --kernel cubic --dtype same
       conv3dt upsample labels.nii.gz up.nii.gz --kernel nearest
       conv3dt upsample stack.h5:/raw up.h5:/raw --weights k.npz --strides 2 --padding same
-    """  # noqa: D301
+    """
     import conv3dt
 
     from .console import progress, publish

@@ -108,8 +108,9 @@ def upsample(
 
     source, info = _in_memory(volume, axes, data_format)
     is_array = isinstance(volume, np.ndarray)
+    request, form = LayerRequest(**layer), "array" if is_array else "nifti"
     job = _job(
-        info, LayerRequest(**layer), "the result", "array" if is_array else "nifti", align=align, dtype=dtype, device=device, threads=threads,
+        info, request, "the result", form, align=align, dtype=dtype, device=device, threads=threads,
         max_memory=max_memory, tile=tile,
     )  # fmt: skip
     result = arrays.matching(out, job.target)
@@ -120,7 +121,7 @@ def upsample(
 
 
 def upsample_file(
-    input: str,  # noqa: A002
+    input: str,
     output: str,
     *,
     axes: str | None = None,

@@ -80,7 +80,7 @@ def make_job(
     batch = prod(source.shape[axis] for axis in source.batch)
     voxels = batch * prod(target.space)
     choice = choose(layer.config, layer.channels, voxels, device=device, threads=limits.threads)
-    streams = target.compressed and target.fortran or source.compressed and source.fortran
+    streams = (target.compressed and target.fortran) or (source.compressed and source.fortran)
     demand = Demand(
         channels=layer.channels,
         filters=layer.filters,
@@ -89,16 +89,16 @@ def make_job(
         written=storage.dtype.itemsize,
         scratch=choice.scratch(storage.compute_dtype.itemsize) + _writer_scratch(target, storage, backwards),
     )
-    flip = slice(None, None, -1) if backwards else slice(None)
+    turn = _reversed if backwards else tuple
     plan = make_plan(
         walked.config.axes,
-        source.space[flip],
+        turn(source.space),
         boundary=layer.boundary,
         batch=batch,
         demand=demand,
         budget=limits.budget(choice.library_bytes),
-        tile=None if tile is None else triple("tile", tile)[flip],
-        chunks=_chunks(target)[flip],
+        tile=None if tile is None else turn(triple("tile", tile)),
+        chunks=turn(_chunks(target)),
         slabs=bool(streams),
     )
     return Job(source, target, layer, walked, placement, storage, choice, plan, backwards)
@@ -135,7 +135,6 @@ def _target(
 ) -> VolumeInfo:
     axes, shape = _target_axes(source, layer, form)
     affine = None if source.affine is None else source.affine @ placement.matrix()
-    size = source.spacing and tuple(v / s for v, s in zip(source.spacing, placement.strides, strict=True))
     common = replace(
         source,
         path=path,
@@ -145,7 +144,7 @@ def _target(
         slope=storage.slope,
         inter=storage.inter,
         affine=affine,
-        spacing=size,
+        spacing=_divided(source.spacing, placement.strides),
         header=None,
         attributes={},
         layout={},
@@ -200,6 +199,14 @@ def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tupl
     return axes, tuple(shape)
 
 
+def _divided(size: tuple[float, float, float] | None, by: tuple[int, int, int]) -> tuple[float, float, float] | None:
+    return None if size is None else (size[0] / by[0], size[1] / by[1], size[2] / by[2])
+
+
+def _reversed(values: tuple[int, ...]) -> tuple[int, ...]:
+    return values[::-1]
+
+
 def _chunks(target: VolumeInfo) -> tuple[int, int, int]:
     chunks = target.layout.get("chunks")
     if chunks is None:
@@ -210,4 +217,4 @@ def _chunks(target: VolumeInfo) -> tuple[int, int, int]:
 
 def _writer_scratch(target: VolumeInfo, storage: Storage, backwards: bool) -> int:
     """Bytes per voxel of the copy a writer makes when memory order is not file order."""
-    return storage.dtype.itemsize if backwards and not target.fortran or target.channel is not None else 0
+    return storage.dtype.itemsize if (backwards and not target.fortran) or target.channel is not None else 0

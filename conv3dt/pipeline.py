@@ -1,4 +1,4 @@
-"""Read, compute, write: how does a job run?  One way, overlapped; nothing above sees voxels, nothing below sees a plan."""
+"""How does a job run?  Read, compute, write: one way, overlapped; nothing above sees voxels, nothing below a plan."""
 
 from __future__ import annotations
 
@@ -169,8 +169,7 @@ def _canonical(job: Job, info: VolumeInfo, block: NDArray[Any]) -> NDArray[Any]:
     """A block as listed -> ``(channels, z, y, x)`` in walk order, as a view."""
     space = info.spatial[::-1] if job.backwards else info.spatial
     order = [*info.batch, *([] if info.channel is None else [info.channel]), *space]
-    view = block.transpose(order)
-    view = view[(0,) * len(info.batch)]
+    view: NDArray[Any] = block.transpose(order)[(0,) * len(info.batch)]
     return view if info.channel is not None else view[None]
 
 
@@ -180,7 +179,8 @@ def _listed(job: Job, info: VolumeInfo, out: NDArray[Any]) -> NDArray[Any]:
     space = info.spatial[::-1] if job.backwards else info.spatial
     order = [*info.batch, *([] if info.channel is None else [info.channel]), *space]
     view = view[(None,) * len(info.batch)]
-    return view.transpose(np.argsort(order))
+    listed: NDArray[Any] = view.transpose(np.argsort(order).tolist())
+    return listed
 
 
 def _fill(job: Job, region: Region, values: NDArray[Any], buffer: NDArray[np.floating]) -> None:
@@ -221,14 +221,14 @@ def _mirror(low: int, high: int, n: int, boundary: str) -> list[tuple[int, int]]
 def _gather(job: Job, region: Region, values: NDArray[Any], buffer: NDArray[np.floating]) -> None:
     """The same, voxel by voxel: for volumes and tiles smaller than the kernel's reach."""
     buffer[...] = 0
-    places, origins = [np.arange(len(buffer))], [np.arange(len(buffer))]
+    places, origins = [list(range(len(buffer)))], [list(range(len(buffer)))]
     for low, high, start, n in zip(
         region.source.start, region.source.stop, region.read.start, job.plan.shape, strict=True
     ):
         found = [(place - low, voxel - start) for place in range(low, high)
                  if (voxel := reflect(place, n, job.plan.boundary)) is not None]  # fmt: skip
-        places.append(np.array([place for place, _ in found], np.intp))
-        origins.append(np.array([voxel for _, voxel in found], np.intp))
+        places.append([place for place, _ in found])
+        origins.append([voxel for _, voxel in found])
     block = values[np.ix_(*origins)].astype(buffer.dtype)
     _scale(job, block)
     buffer[np.ix_(*places)] = block

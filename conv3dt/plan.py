@@ -20,7 +20,7 @@ Axes = tuple[Axis, Axis, Axis]
 Shape = tuple[int, ...]
 
 PREFERRED_BYTES = 16 * 2**20
-"""Output bytes of one region where memory allows: small enough to stay in the last cache, large enough to hide Python."""
+"""Output bytes of one region where memory allows: small enough for the last cache, large enough to hide Python."""
 
 SOURCE_BUFFERS = 2
 """Input regions held at once: one is computed from while the next is read."""

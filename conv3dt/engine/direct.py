@@ -72,20 +72,17 @@ class DirectEngine:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        parts = self._pool.map(lambda rows: self._slab(source, out, *rows), self._slabs(out))
-        return sum(parts)
-
-    def _slab(self, source: NDArray[np.floating], out: NDArray[np.generic], start: int, stop: int) -> int:
-        first, _ = self._axes[0].sources(0, 1)
-        low, high = self._axes[0].sources(start, stop)
-        part = source[:, low - first : high - first]
-        return int(self._loops(part, self._weights, self._bias, self._scale, self._shift, out[:, start:stop]))
+        constants = (self._weights, self._bias, self._scale, self._shift)
+        parts = self._pool.map(lambda slab: self._loops(source, *constants, out, *slab), self._slabs(out))
+        return sum(int(clipped) for clipped in parts)
 
     def _slabs(self, out: NDArray[np.generic]) -> list[tuple[int, int]]:
-        depth, stride = out.shape[1], self._axes[0].stride
-        height = min(SLAB_BYTES // max(out[:, 0].nbytes, 1), -(-depth // (2 * self.threads)))
-        height = max(height // stride, 1) * stride
-        return [(start, min(start + height, depth)) for start in range(0, depth, height)]
+        """Groups of ``stride`` output planes, some to each thread at a time."""
+        stride = self._axes[0].stride
+        groups = -(-out.shape[1] // stride)
+        height = min(SLAB_BYTES // max(out[:, 0].nbytes * stride, 1), -(-groups // (2 * self.threads)))
+        height = max(height, 1)
+        return [(start, min(start + height, groups)) for start in range(0, groups, height)]
 
     def _compute_across(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Softmax and its logarithm need every filter of a voxel before they can say anything about one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 class Storage:
     """The type of a stored voxel and the meaning of its numbers: ``value = slope * stored + inter``."""
 
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[Any]
     slope: float = 1.0
     inter: float = 0.0
 
@@ -27,14 +28,14 @@ class Storage:
     @property
     def compute_dtype(self) -> np.dtype[np.floating]:
         """float32 where that holds every stored value exactly, else float64."""
-        wide = self.dtype.itemsize >= 4 and self.dtype.kind in "iu" or self.dtype == np.float64
+        wide = (self.dtype.itemsize >= 4 and self.dtype.kind in "iu") or self.dtype == np.float64
         return np.dtype(np.float64 if wide else np.float32)
 
 
 def float_limits(storage: Storage, dtype: DTypeLike) -> tuple[np.floating, np.floating]:
     """Return the limits as floats of ``dtype`` that do not leave the integer range when converted."""
     low, high = storage.limits or (0, 0)
-    kind = np.dtype(dtype).type
+    kind: Any = np.dtype(dtype).type
     top = kind(high)
     if int(top) > high:
         top = np.nextafter(top, kind(0))

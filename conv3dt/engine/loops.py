@@ -52,15 +52,16 @@ class Recipe:
 
 
 def write(recipe: Recipe) -> str:
-    """Return the text of the functions, last of them ``region(source, weights, bias, scale, shift, out) -> clipped``.
+    """Return the text of a function ``(source, weights, bias, scale, shift, out, begin, end) -> clipped``.
 
-    An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
+    It computes the groups ``begin`` to ``end`` of output planes, ``stride`` planes a group.  Arrays come whole and
+    C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.  An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
     even, clipped to the limits, NaN to 0.  The count returned is that of clipped voxels and NaNs.
     """
     z, y, x = recipe.axes
     counts = sorted({(a.count, b.count) for a in z.phases() for b in y.phases()})
     lines = [
-        f"def {recipe.name}(source, weights, bias, scale, shift, out):",
+        f"def {recipe.name}(source, weights, bias, scale, shift, out, begin, end):",
         "    zero = weights.dtype.type(0)",
         "    clipped = 0",
         f"    base_z = {_tuple(p.base - _first(z) for p in z.phases())}",
@@ -69,7 +70,7 @@ def write(recipe: Recipe) -> str:
         f"    count_y = {_tuple(p.count for p in y.phases())}",
         "    filters, depth, height, width = out.shape",
         f"    full = width // {x.stride}",
-        f"    for qz in range(-(-depth // {z.stride})):",
+        "    for qz in range(begin, end):",
         f"        for rz in range(min({z.stride}, depth - qz * {z.stride})):",
         f"            for qy in range(-(-height // {y.stride})):",
         f"                for ry in range(min({y.stride}, height - qy * {y.stride})):",
@@ -90,11 +91,14 @@ def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
     z, y, x = recipe.axes
     pairs = [(jz, jy) for jz in range(count_z) for jy in range(count_y)]
 
+    def term(line: int, jz: int, jy: int, tap: int, offset: int) -> str:
+        voxel = f"source[0, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, q + {offset}]"
+        return f"weights[phase, f, {line * x.kernel + tap}] * {voxel}"
+
     def total(phase: Phase, tap: int) -> str:
         terms = [
-            f"weights[phase, f, {(jz * count_y + jy) * x.kernel + tap + j}] * source[0, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, "
-            f"q + {phase.base - _first(x) + j * phase.step}]"
-            for jz, jy in pairs
+            term(line, jz, jy, tap + j, phase.base - _first(x) + j * phase.step)
+            for line, (jz, jy) in enumerate(pairs)
             for j in range(phase.count)
         ]
         return " + ".join(terms) or "zero"

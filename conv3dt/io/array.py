@@ -92,6 +92,7 @@ def matching(out: NDArray[Any] | None, target: VolumeInfo) -> NDArray[Any]:
         return np.empty(target.shape, target.dtype, order="F" if target.fortran else "C")
     if out.shape != target.shape or out.dtype != target.dtype or not out.flags.writeable:
         raise ArgumentError(
-            f"out must be a writeable array of shape {target.shape} and type {target.dtype}, got {out.shape} {out.dtype}"
+            f"out must be a writeable array of shape {target.shape} and type {target.dtype}, "
+            f"got {out.shape} {out.dtype}"
         )
     return out

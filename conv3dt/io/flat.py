@@ -29,7 +29,7 @@ class FlatArray:
         if len(runs) > MOST_RUNS:
             block[...] = self._map(index, "r")
             return block
-        view, done = memoryview(block.reshape(-1).view(np.uint8)), 0
+        view, done = bytes_of(block), 0
         for start, count in runs:
             while count:
                 got = os.preadv(self._descriptor, [view[done : done + count]], start)
@@ -44,7 +44,7 @@ class FlatArray:
         if len(runs) > MOST_RUNS:
             self._map(index, "r+")[...] = block
             return
-        view, done = memoryview(np.ascontiguousarray(block, self._dtype).reshape(-1).view(np.uint8)), 0
+        view, done = bytes_of(np.ascontiguousarray(block, self._dtype)), 0
         for start, count in runs:
             while count:
                 put = os.pwrite(self._descriptor, view[done : done + count], start)
@@ -73,3 +73,8 @@ class FlatArray:
         with os.fdopen(os.dup(self._descriptor), "rb" if mode == "r" else "r+b") as file:
             mapped = np.memmap(file, self._dtype, mode, self._offset + start * step, (stop - start, *self._shape[1:]))
         return mapped[(slice(0, stop - start), *index[1:])]
+
+
+def bytes_of(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of a C-contiguous array, as a view."""
+    return array.reshape(-1).view(np.uint8).data

@@ -15,6 +15,9 @@ LEVEL = 2
 """isal's level that packs as tightly as zlib's level 1 (nibabel's choice), at more than ten times the speed."""
 
 
+_BROKEN: Any = (EOFError, OSError, isal_zlib.error, igzip.BadGzipFile)
+
+
 class GzipReader:
     """Reads a gzip file forwards, unpacking ahead in a thread."""
 
@@ -63,7 +66,7 @@ class GzipReader:
     def _next(self, view: memoryview) -> int:
         try:
             return int(self._file.readinto(view) or 0)
-        except (EOFError, isal_zlib.error, igzip.BadGzipFile, OSError) as error:
+        except _BROKEN as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise DataError(f"{self._path}: damaged or cut short: {reason}; get the file again") from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager, suppress
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,8 @@ def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) ->
     attributes = dict(dataset.attrs.items())
     names = axes or name_axes(_labels(dataset, data_format), dataset.ndim, data_format, path)
     header = _header(attributes)
-    matrix = np.asarray(attributes["affine"], np.float64) if np.shape(attributes.get("affine")) == (4, 4) else None
+    stated = attributes.get("affine")
+    matrix = np.asarray(stated, np.float64) if stated is not None and np.shape(stated) == (4, 4) else None
     size, unit = _spacing(attributes, names)
     if matrix is not None:
         size = spacing(matrix)

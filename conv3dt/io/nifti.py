@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from conv3dt import paths
 from conv3dt.errors import DataError, InputMissingError
 from conv3dt.io import nifti_header
-from conv3dt.io.flat import FlatArray
+from conv3dt.io.flat import FlatArray, bytes_of
 from conv3dt.io.gzip_stream import GzipReader, GzipWriter
 from conv3dt.io.pending import PendingFile, writing
 from conv3dt.io.volume import Index, VolumeInfo
@@ -135,7 +135,7 @@ class StreamSource:
         self._skip(start - held)
         fresh = np.empty((len(keep) + high - start, *self._plane), self.info.dtype)
         fresh[: len(keep)] = keep
-        self._stream.read_into(memoryview(fresh[len(keep) :].reshape(-1).view(np.uint8)))
+        self._stream.read_into(bytes_of(fresh[len(keep) :]))
         self._held, self._first = fresh, min(low, start) if len(keep) else start
         if self._first + len(self._held) == self._planes:
             self._stream.finish()
@@ -143,7 +143,7 @@ class StreamSource:
     def _skip(self, planes: int) -> None:
         scrap = np.empty(self._plane, self.info.dtype)
         for _ in range(planes):
-            self._stream.read_into(memoryview(scrap.reshape(-1).view(np.uint8)))
+            self._stream.read_into(bytes_of(scrap))
 
 
 class SpooledSource:
@@ -153,7 +153,7 @@ class SpooledSource:
 
     def __init__(self, info: VolumeInfo, stream: GzipReader) -> None:
         self.info = info
-        self._file = tempfile.TemporaryFile(prefix="conv3dt-")  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(prefix="conv3dt-")
         left = info.nbytes
         while left:
             piece = bytearray(min(left, COPY_BYTES))
@@ -228,7 +228,7 @@ class StreamSink:
         """Append a box of whole planes."""
         with writing(str(self._pending.path)):
             planes = np.ascontiguousarray(block.T, self._dtype)
-            self._stream.write(memoryview(planes.reshape(-1).view(np.uint8)))
+            self._stream.write(bytes_of(planes))
 
     def append(self, piece: bytes) -> None:
         """Append bytes of voxels."""
@@ -258,7 +258,7 @@ class SpooledSink:
     def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool, threads: int) -> None:
         self._target = StreamSink(path, info, overwrite=overwrite, threads=threads)
         try:
-            self._file = tempfile.TemporaryFile(prefix="conv3dt-", dir=Path(path).resolve().parent)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(prefix="conv3dt-", dir=Path(path).resolve().parent)
             with writing(path):
                 self._file.truncate(info.nbytes)
                 if hasattr(os, "posix_fallocate"):

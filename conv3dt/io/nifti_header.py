@@ -1,4 +1,4 @@
-"""What does a NIfTI header say, and what must it say after upsampling?  nibabel keeps the fields; this keeps them true."""
+"""What does a NIfTI header say, and what must it say after upsampling?  nibabel holds the fields."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse(start: bytes, path: str) -> tuple[Any, int]:
     Raises:
         DataError: not NIfTI, or a header that cannot be.
     """
-    sizes = {int.from_bytes(start[:4], order): order for order in ("little", "big")}  # type: ignore[arg-type]
+    sizes = {int.from_bytes(start[:4], order): order for order in ("little", "big")}
     kind = Nifti1Header if 348 in sizes else Nifti2Header if 540 in sizes else None
     if kind is None:
         raise DataError(f"{path}: not a NIfTI file (its first four bytes are {start[:4]!r}); is it damaged?")

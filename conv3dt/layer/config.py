@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from conv3dt.errors import ArgumentError
 from conv3dt.geometry import Axis
@@ -94,7 +95,7 @@ def triple(name: str, value: object, *, least: int = 1) -> Triple:
     >>> triple("strides", 2), triple("strides", [2, 2.0, 1])
     ((2, 2, 2), (2, 2, 1))
     """
-    items = [value] * 3 if not isinstance(value, Iterable) or isinstance(value, str) else list(value)
+    items: list[Any] = [value] * 3 if not isinstance(value, Iterable) or isinstance(value, str) else list(value)
     rule = f"{name} must be one whole number or three, each at least {least}, got {value!r}"
     if len(items) != 3:
         raise ArgumentError(rule)

@@ -80,7 +80,7 @@ def checked(kernel: NDArray[np.generic], bias: NDArray[np.generic] | None, path:
     if 0 in kernel.shape:
         raise DataError(f"weights {path}: the kernel is empty, got shape {kernel.shape}")
     wide = kernel.dtype.kind in "iu" or kernel.dtype.itemsize > 4
-    values = kernel.astype(np.float64 if wide else np.float32)
+    values: NDArray[np.floating] = kernel.astype(np.float64 if wide else np.float32)
     layout = "(k1, k2, k3, filters, channels)" if kernel.ndim == 5 else "(k1, k2, k3), one channel"
     if values.ndim == 3:
         values = values[..., None, None]

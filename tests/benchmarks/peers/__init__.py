@@ -1,0 +1,1 @@
+"""Scripts that conv3dt is measured against; run as they are."""

@@ -1,0 +1,156 @@
+"""How do tests call the program, and on which files?  As a user does: through the entry point, on the sample data."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from nibabel.nifti1 import Nifti1Header
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "sample_data"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What stands on stdout, all of it, as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr; there may be no other, and nothing on stdout."""
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        assert line.startswith("conv3dt: ")
+        return line
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def sample() -> Path:
+    """The folder of sample data."""
+    return SAMPLES
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call the installed command in this process."""
+    (point,) = entry_points(group="console_scripts", name="conv3dt")
+    main = point.load()
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["conv3dt", *map(str, arguments)])
+        capsys.readouterr()
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        code = stop.value.code
+        assert isinstance(code, int)
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def spawn() -> Run:
+    """Call the command in a process of its own."""
+
+    def call(*arguments: object, **options: Any) -> Result:
+        done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, **options)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+def command(*arguments: object) -> list[str]:
+    """Return the words that start the command in a process of its own."""
+    return [sys.executable, "-m", "conv3dt_cli", *map(str, arguments)]
+
+
+def listing(folder: Path) -> list[str]:
+    """Return the names of everything in a folder, hidden files too."""
+    return sorted(os.listdir(folder))
+
+
+def save_nifti(
+    path: Path,
+    array: NDArray[Any],
+    affine: NDArray[np.float64] | None = None,
+    *,
+    header: Any = None,
+    extensions: Sequence[Any] = (),
+    **fields: Any,
+) -> Path:
+    """Write a NIfTI file whose stored numbers are those of ``array``, and whose fields are as named, whatever they say.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        array: stored numbers.
+        affine: of sform (code 1) and qform (code 1); none is set without it.
+        header: an empty one of the kind and byte order wanted; little-endian NIfTI-1 by default.
+        extensions: of nibabel's kind.
+        **fields: header fields, set last.
+    """
+    header = Nifti1Header(endianness="<") if header is None else header
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    if affine is not None:
+        header.set_qform(affine, code=1)
+        header.set_sform(affine, code=1)
+    header.extensions.extend(extensions)
+    for name, value in fields.items():
+        header[name] = value
+    stream = io.BytesIO()
+    header.write_to(stream)
+    offset = int(type(header)(stream.getvalue()[: header.sizeof_hdr], header.endianness, check=False)["vox_offset"])
+    raw = stream.getvalue().ljust(offset, b"\0")
+    raw += array.astype(array.dtype.newbyteorder(header.endianness)).tobytes(order="F")
+    path.write_bytes(gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
+    return path
+
+
+def load(path: Path) -> NDArray[Any]:
+    """Return the real values of a NIfTI file, by nibabel."""
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def whole_numbers(*shape: int, seed: int = 0, dtype: Any = np.int16) -> NDArray[Any]:
+    """Return small whole numbers, so that sums of products are exact and results can be compared bit for bit."""
+    return np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
+
+
+def transposed(volume: NDArray[Any], kernel: NDArray[Any], strides: tuple[int, int, int]) -> NDArray[np.float64]:
+    """The definition for padding ``valid``, one input voxel at a time: ``(n1, n2, n3, channels)`` in, filters out."""
+    shape = [(n - 1) * s + max(k, s) for n, k, s in zip(volume.shape, kernel.shape, strides, strict=False)]
+    out = np.zeros((*shape, kernel.shape[3]))
+    for place in np.ndindex(*volume.shape[:3]):
+        box = tuple(slice(p * s, p * s + k) for p, s, k in zip(place, strides, kernel.shape, strict=False))
+        out[box] += kernel @ volume[place].astype(np.float64)
+    return out
