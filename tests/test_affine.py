@@ -66,7 +66,7 @@ def a_kernel(random: np.random.Generator, axes: Axes) -> Array:
 def an_affine(random: np.random.Generator) -> Array:
     """Any voxel size from 0.3 to 5, any orientation, sheared a little, anywhere."""
     turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
-    matrix = np.eye(4)
+    matrix: Array = np.eye(4)
     matrix[:3, :3] = turn @ (np.eye(3) + random.uniform(-0.1, 0.1, (3, 3))) @ np.diag(random.uniform(0.3, 5, 3))
     matrix[:3, 3] = random.uniform(-200, 200, 3)
     return matrix
@@ -81,8 +81,7 @@ def centre(values: Array, matrix: Array) -> Array:
 
 def off(before: Array, after: Array, matrix: Array) -> Array:
     """How far two places in the world are apart, in voxels of ``matrix``."""
-    distance: Array = np.linalg.solve(matrix[:3, :3], after - before)
-    return distance
+    return np.asarray(np.linalg.solve(matrix[:3, :3], after - before), np.float64)
 
 
 @given(axes=three_axes, seed=seeds)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from conv3dt.errors import DoesNotFitError
@@ -127,6 +127,7 @@ def test_a_plan_stays_within_its_budget(
 
 
 @given(axes=three_axes, shape=triples(1, 12), demand=demands, tile=triples(1, 16), boundary=boundaries)
+@example(axes=(Axis(7, 1),) * 3, shape=(1, 1, 1), demand=ONE, tile=(7, 7, 7), boundary="zero")  # reach on both sides
 @settings(deadline=None, max_examples=200)
 def test_peak_bytes_are_not_understated(axes: Axes, shape: Shape, demand: Demand, tile: Shape, boundary: str) -> None:
     plan = plan_of(axes, shape, demand=demand, tile=tile, boundary=boundary)

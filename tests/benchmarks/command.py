@@ -55,4 +55,4 @@ def make_scan(path: Path, size: int) -> None:
     radius = np.sqrt(sum((axis - size / 2) ** 2 for axis in np.indices((size,) * 3, sparse=True)))
     fine = np.random.default_rng(1).normal(size=smooth.shape) * 12
     scan = np.where(radius < size * 0.42, 600 + 120 * smooth + fine, 0).clip(0, 4095).astype(np.int16)
-    nib.save(nib.Nifti1Image(scan, np.diag([1.0, 1.0, 1.2, 1.0])), path)  # type: ignore[no-untyped-call]
+    nib.save(nib.Nifti1Image(scan, np.diag([1.0, 1.0, 1.2, 1.0])), path)

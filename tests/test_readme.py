@@ -1,0 +1,99 @@
+"""Does the README tell the truth?  Its commands are run, and CI runs the one it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, Run, save_nifti, whole_numbers
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(after: str, language: str) -> str:
+    """The first fenced block of a language behind a text."""
+    found = re.search(rf"{re.escape(after)}.*?```{language}\n(.*?)```", README, re.DOTALL)
+    assert found, f"no {language} block behind {after!r}"
+    return found[1]
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that the README's examples speak of, in the current folder."""
+    import h5py
+
+    for name in ("scan", "labels", "huge"):
+        save_nifti(tmp_path / f"{name}.nii.gz", whole_numbers(6, 5, 4, dtype=np.uint8), np.diag([2.0, 2.0, 3.0, 1.0]))
+    save_nifti(tmp_path / "features.nii.gz", whole_numbers(4, 4, 4, 3), np.eye(4))
+    np.savez(tmp_path / "kernel.npz", kernel=np.ones((2, 2, 2, 1, 1)), bias=np.zeros(1))
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        file["raw"] = whole_numbers(4, 5, 6)
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file["up/kernel"] = np.ones((3, 3, 3, 2, 3))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (extract,) = re.findall(r"^command=\$\((.*)\)$", script, re.MULTILINE)
+    found = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found == block("<!-- test command -->", "sh")
+    assert 'bash -euc "$command"' in script
+
+
+@pytest.mark.parametrize("marker", ["<!-- sample command -->", "<!-- test command -->"])
+def test_set_up_is_one_command_with_the_pinned_versions(marker: str) -> None:
+    (line,) = block(marker, "sh").splitlines()
+    assert "-m venv .venv" in line
+    assert "-c tests/constraints.txt" in line
+    assert "torch==2.13.0" in (ROOT / "tests" / "constraints.txt").read_text(encoding="utf-8")
+    for file in re.findall(r"(?:sample_data|tests)/\S+", line):
+        assert (ROOT / file).exists()
+
+
+def test_every_example_runs(run: Run, scans: Path) -> None:
+    lines = block("## Use", "sh").splitlines()
+    assert len(lines) > 5
+    for line in lines:
+        program, *words = shlex.split(line, comments=True)
+        overwrite = ["--overwrite"] if words[0] == "upsample" else []
+        assert program == "conv3dt"
+        assert run(*words, *overwrite).code == 0, line
+    assert (scans / "up.json").is_file()
+
+
+def test_the_python_example_runs(scans: Path) -> None:
+    names = {"volume": whole_numbers(4, 4, 4), "kernel": np.ones((2, 2, 2, 1, 1))}
+    exec(block("From Python:", "python"), names)
+    assert names["fine"].shape == (8, 8, 8)
+
+
+def test_every_command_is_named(run: Run) -> None:
+    commands = re.findall(r"^  (\w+)  ", run("--help").out.split("Commands:")[1], re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        assert f"conv3dt {command}" in README
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    from conv3dt import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Conv3dtError)]
+    assert len(kinds) > 5
+    stated = README.split("**Exit codes**:")[1].split("\n\n")[0]
+    for kind in kinds:
+        assert re.search(rf"\b{kind.exit_code} ", stated), kind
+
+
+def test_nothing_of_this_machine_is_told() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in tracked:
+        if name.endswith((".py", ".md", ".toml", ".txt")):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            assert not re.search(r"/(?:root|home|work|tmp)/\w", text), name
