@@ -18,6 +18,8 @@ from conv3dt.layer.config import triple
 from conv3dt.plan import Demand, Plan, make_plan
 from conv3dt.resources import Resources
 
+HDF5_BYTES = 32 * 2**20
+STREAM_BYTES = 16 * 2**20
 DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
 
 
@@ -96,7 +98,7 @@ def make_job(
         boundary=layer.boundary,
         batch=batch,
         demand=demand,
-        budget=limits.budget(choice.library_bytes),
+        budget=limits.budget(choice.library_bytes + _format_bytes(source) + _format_bytes(target)),
         tile=None if tile is None else turn(triple("tile", tile)),
         chunks=turn(_chunks(target)),
         slabs=bool(streams),
@@ -197,6 +199,13 @@ def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tupl
     if form == "nifti" and len(axes) > 7:
         raise DataError(f"{source.path}: the output would have {len(axes)} axes; NIfTI has at most 7, write HDF5")
     return axes, tuple(shape)
+
+
+def _format_bytes(info: VolumeInfo) -> int:
+    """Memory that reading or writing a format takes whatever the size of regions: libraries, blocks of a stream."""
+    if info.format == "hdf5":
+        return HDF5_BYTES
+    return STREAM_BYTES if info.compressed else 0
 
 
 def _divided(size: tuple[float, float, float] | None, by: tuple[int, int, int]) -> tuple[float, float, float] | None:

@@ -10,6 +10,9 @@ from pathlib import Path
 from conv3dt.errors import ArgumentError
 
 DEFAULT_BYTES = 2 * 2**30
+USABLE = 0.85
+"""Part of what is left that regions may take: allocators keep some of what they are given back."""
+
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -29,7 +32,7 @@ class Resources:
         """Return the bytes left for regions, when the process has grown by ``library_bytes``."""
         if self.max_memory is None:
             return min(DEFAULT_BYTES, available() // 2)
-        return self.max_memory - resident() - library_bytes
+        return int((self.max_memory - resident() - library_bytes) * USABLE)
 
 
 def resources(*, threads: object = None, max_memory: object = None) -> Resources:

@@ -21,6 +21,8 @@ import pytest
 from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
+from tests import oracle
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_data"
 
@@ -147,10 +149,28 @@ def whole_numbers(*shape: int, seed: int = 0, dtype: Any = np.int16) -> NDArray[
 
 
 def transposed(volume: NDArray[Any], kernel: NDArray[Any], strides: tuple[int, int, int]) -> NDArray[np.float64]:
-    """The definition for padding ``valid``, one input voxel at a time: ``(n1, n2, n3, channels)`` in, filters out."""
-    shape = [(n - 1) * s + max(k, s) for n, k, s in zip(volume.shape, kernel.shape, strides, strict=False)]
-    out = np.zeros((*shape, kernel.shape[3]))
-    for place in np.ndindex(*volume.shape[:3]):
-        box = tuple(slice(p * s, p * s + k) for p, s, k in zip(place, strides, kernel.shape, strict=False))
-        out[box] += kernel @ volume[place].astype(np.float64)
-    return out
+    """The definition for padding ``valid``: ``(n1, n2, n3, channels)`` in, filters out."""
+    first, second, third = (oracle.Law(k, s) for k, s in zip(kernel.shape, strides, strict=False))
+    return oracle.transposed(volume, kernel, (first, second, third))
+
+
+MODULES = """
+import sys
+from importlib.metadata import entry_points
+(point,) = entry_points(group="console_scripts", name="conv3dt")
+sys.argv = ["conv3dt", *sys.argv[1:]]
+try:
+    point.load()()
+except SystemExit as stop:
+    print(stop.code, *sys.modules, file=sys.stderr)
+"""
+
+
+def imported_by(*arguments: object, code: int = 0) -> set[str]:
+    """Return the top-level modules that a command has imported by its end, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", MODULES, *map(str, arguments)], capture_output=True, text=True, check=True
+    )
+    ended, *names = done.stderr.splitlines()[-1].split()
+    assert int(ended) == code
+    return {name.partition(".")[0] for name in names}

@@ -43,7 +43,7 @@ def test_what_makes_three_numbers(value: object, three: tuple[int, int, int]) ->
     ids=str,
 )  # fmt: skip
 def test_what_does_not(value: object) -> None:
-    with pytest.raises(ArgumentError, match="^strides must be one whole number or three, each at least 1, got "):
+    with pytest.raises(ArgumentError, match=r"^strides must be one whole number or three, each at least 1, got "):
         triple("strides", value)
 
 
@@ -51,12 +51,12 @@ def test_an_array_without_axes_is_one_number_or_refused_in_words() -> None:
     try:
         assert triple("strides", np.array(2)) == (2, 2, 2)
     except ArgumentError as error:
-        assert "strides must be one whole number or three" in str(error)  # noqa: PT017
+        assert "strides must be one whole number or three" in str(error)
 
 
 def test_output_padding_may_be_0() -> None:
     assert triple("output_padding", 0, least=0) == (0, 0, 0)
-    with pytest.raises(ArgumentError, match="output_padding must be .* each at least 0, got -1"):
+    with pytest.raises(ArgumentError, match=r"output_padding must be .* each at least 0, got -1"):
         triple("output_padding", -1, least=0)
 
 
@@ -95,7 +95,7 @@ def test_paddings_refused(value: object, message: str) -> None:
     [("relu_", "relu"), ("sigmoit", "sigmoid"), ("softmaxx", "softmax"), ("RELU6", None), ("leaky-relu", "leaky_relu")],
 )
 def test_a_misspelt_activation_is_told_what_is_near(value: str, near: str | None) -> None:
-    with pytest.raises(ArgumentError, match=f"activation must be one of linear, relu, .* got '{value}'") as raised:
+    with pytest.raises(ArgumentError, match=rf"activation must be one of linear, relu, .* got '{value}'") as raised:
         layer_config(filters=1, kernel_size=3, activation=value)
     if near:
         assert near in str(raised.value).partition("; did you mean ")[2]
@@ -104,7 +104,7 @@ def test_a_misspelt_activation_is_told_what_is_near(value: str, near: str | None
 
 
 def test_a_choice_that_is_no_text_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="activation must be one of .* got 3$"):
+    with pytest.raises(ArgumentError, match=r"activation must be one of .* got 3$"):
         check_choice("activation", 3, ACTIVATIONS)
 
 
@@ -121,9 +121,14 @@ def test_filters_are_positive(filters: Any) -> None:
         layer_config(filters=filters, kernel_size=3)
 
 
-@pytest.mark.parametrize("filters", [1.5, "2", [2], None])
-def test_filters_are_a_whole_number(filters: Any) -> None:
-    with pytest.raises(ArgumentError, match="filters must be a positive whole number, got "):
+def test_filters_are_a_whole_number() -> None:
+    with pytest.raises(ArgumentError, match=r"filters must be a positive whole number, got 1\.5"):
+        layer_config(filters=1.5, kernel_size=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("filters", ["2", [2]])
+def test_filters_that_are_no_number_are_a_type_error_as_in_keras(filters: Any) -> None:
+    with pytest.raises((TypeError, ArgumentError)):
         layer_config(filters=filters, kernel_size=3)
 
 
@@ -142,7 +147,7 @@ def test_filters_are_a_whole_number(filters: Any) -> None:
         ({"output_padding": 0, "padding": "same", "kernel_size": 4}, "output_padding 0 with padding 'same'"),
         ({"output_padding": 1, "padding": "same", "kernel_size": 4, "strides": 2}, None),
         ({"strides": 2, "dilation_rate": 2}, r"strides > 1 cannot go with dilation_rate > 1 \(on any axis\)"),
-        ({"strides": (2, 1, 1), "dilation_rate": (1, 2, 1)}, r"strides \(2, 1, 1\), dilation_rate \(1, 2, 1\); set one"),
+        ({"strides": (2, 1, 1), "dilation_rate": (1, 2, 1)}, r"strides \(2, 1, 1\), dilation_rate \(1, 2, 1\); set"),
         ({"dilation_rate": (1, 2, 3)}, None),
     ],
     ids=str,
@@ -157,7 +162,7 @@ def test_combinations(arguments: dict[str, Any], message: str | None) -> None:
 
 
 def test_axes_and_shapes_are_those_of_each_axis() -> None:
-    config = LayerConfig(4, (3, 4, 5), (2, 1, 3), "same", (1, 0, 2) if False else None)
+    config = LayerConfig(4, (3, 4, 5), (2, 1, 3), "same")
     assert config.axes == (Axis(3, 2, padding="same"), Axis(4, 1, padding="same"), Axis(5, 3, padding="same"))
     assert config.output_shape((5, 6, 7)) == (10, 6, 21)
     explicit = LayerConfig(1, (3, 5, 3), (2, 1, 3), output_padding=(1, 0, 2))
@@ -222,13 +227,13 @@ def test_a_named_kernel_and_a_layer_do_not_mix(arguments: dict[str, Any], messag
         ({"scale": (2, 2)}, r"scale must be .* got \(2, 2\)"),
         ({"scale": 1.5}, "scale must be .* got 1.5"),
         ({"use_bias": True}, "use_bias needs weights with a bias; named kernels have none"),
-        ({"strides": 2}, "weights are missing|kernel_size is missing"),
+        ({"strides": 2}, "weights are missing; give a file or an array"),
         ({"kernel_size": 3}, "weights are missing; give a file or an array, or a named kernel"),
         ({"weights": KERNEL, "use_bias": True}, "hold no bias, but use_bias asks for one; leave it out"),
         ({"weights": KERNEL, "kernel_size": 2}, r"kernel_size is \(3, 3, 3\), but 2 was asked for"),
         ({"weights": KERNEL, "filters": 3}, "filters are 2, but 3 were asked for"),
         ({"weights": KERNEL, "bias": [1.0]}, r"the bias must have 2 values, one a filter, got \(1,\)"),
-        ({"weights": KERNEL[0, 0]}, "the kernel must have 5 axes .* or 3 for one channel, got shape"),
+        ({"weights": KERNEL[0]}, "the kernel must have 5 axes .* or 3 for one channel, got shape"),
         ({"weights": KERNEL[:0]}, r"the kernel is empty, got shape \(0, 3, 3, 2, 1\)"),
         ({"weights": KERNEL * np.nan}, "the kernel holds 54 values that are NaN or infinite"),
         ({"weights": KERNEL, "bias": [1.0, np.inf]}, "the bias holds 1 values that are NaN or infinite"),

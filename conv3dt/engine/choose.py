@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from conv3dt.engine.finish import Storage
     from conv3dt.layer.concrete import Layer
 
-DIRECT_FLOPS = 40e9
+DIRECT_FLOPS, DIRECT_CHANNEL_FLOPS = 40e9, 15e9
 DIRECT_VOXELS = 2.5e9
 TENSOR_FLOPS_PER_CHANNEL = 5e9
 TENSOR_FLOPS = 80e9
@@ -99,7 +99,7 @@ def estimate(config: LayerConfig, channels: int, voxels: int, threads: int) -> t
     """Return the seconds that the direct and the tensor engine would take, with their imports."""
     out = voxels * config.filters
     flops = 2 * out * channels * prod(config.kernel_size) / prod(config.strides)
-    direct = max(flops / DIRECT_FLOPS, out / DIRECT_VOXELS) / threads
+    direct = max(flops / (DIRECT_FLOPS if channels == 1 else DIRECT_CHANNEL_FLOPS), out / DIRECT_VOXELS) / threads
     rate = min(TENSOR_FLOPS, TENSOR_FLOPS_PER_CHANNEL * min(channels, config.filters))
     tensor = (flops / rate + out / TENSOR_VOXELS) / threads
     return DIRECT_IMPORT + direct, TENSOR_IMPORT + tensor
