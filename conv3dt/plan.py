@@ -22,6 +22,9 @@ Shape = tuple[int, ...]
 PREFERRED_BYTES = 16 * 2**20
 """Output bytes of one region where memory allows: small enough for the last cache, large enough to hide Python."""
 
+MOST_VALUES = 2**30
+"""No region comes near 2^31 values, where cuDNN has returned zeros without a word (pytorch#87354)."""
+
 SOURCE_BUFFERS = 2
 """Input regions held at once: one is computed from while the next is read."""
 
@@ -152,6 +155,8 @@ def make_plan(
             chosen = _choose(output, steps, cost, budget, demand, slabs=slabs)
     else:
         chosen = tuple(min(_up(size, step), n) for size, step, n in zip(tile, steps, output, strict=True))
+    if demand.filters * prod(chosen) > MOST_VALUES:
+        raise DoesNotFitError(f"tile {'x'.join(map(str, chosen))} holds more than 2^30 values; give a smaller one")
     if cost(chosen) > budget:
         raise DoesNotFitError(
             f"max-memory leaves {_mib(budget)} for regions, the smallest step takes {_mib(cost(chosen))} "
@@ -171,6 +176,8 @@ def _choose(
     size = [min(height, output[0]), *output[1:]]
 
     def too_big() -> bool:
+        if demand.filters * prod(size) > MOST_VALUES:
+            return True
         return cost(tuple(size)) > budget or (not slabs and prod(size) * voxel > 4 * PREFERRED_BYTES)
 
     for axis in (1, 2, 0):

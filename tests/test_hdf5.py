@@ -260,6 +260,16 @@ def test_types_are_kept_by_nearest(run: Run, tmp_path: Path, dtype: str) -> None
     np.testing.assert_array_equal(out, doubled(volume, 0, 1, 2))
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_labels_of_64_bits_are_kept_or_spoken_of(run: Run, tmp_path: Path, dtype: str) -> None:
+    """Segments of large stacks have numbers that float64 cannot hold."""
+    volume = np.arange(2**53, 2**53 + 60, dtype=dtype).reshape(3, 4, 5)
+    done = run("upsample", save(tmp_path / "in.h5", volume), tmp_path / "out.h5", "--kernel", "nearest", "--json")
+    assert done.code == 0
+    kept = np.array_equal(read(tmp_path / "out.h5", "data"), doubled(volume, 0, 1, 2))
+    assert kept or done.json["warnings"]
+
+
 def test_nifti_comes_back_from_hdf5_as_it_was(run: Run, tmp_path: Path, sample: Path) -> None:
     for name in ("head.nii.gz", "series.nii.gz"):
         inside, back = f"{tmp_path}/a.h5:/{name[:4]}", tmp_path / name

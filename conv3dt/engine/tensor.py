@@ -16,9 +16,6 @@ from conv3dt.engine.finish import Storage, store
 from conv3dt.errors import ArgumentError, DoesNotFitError
 from conv3dt.layer.concrete import Layer
 
-MOST_ELEMENTS = 2**30
-"""No tensor comes near 2^31 elements, where cuDNN has returned zeros without a word (pytorch#87354)."""
-
 _ACTIVATIONS: dict[str, Any] = {
     "linear": lambda x: x,
     "relu": torch.relu,
@@ -35,8 +32,8 @@ _ACTIVATIONS: dict[str, Any] = {
     "sigmoid": torch.sigmoid,
     "exponential": torch.exp,
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
-    "softmax": lambda x: torch.softmax(x, 1),
-    "log_softmax": lambda x: torch.log_softmax(x, 1),
+    "softmax": lambda x: torch.softmax(x, 0),
+    "log_softmax": lambda x: torch.log_softmax(x, 0),
 }
 
 
@@ -64,8 +61,9 @@ class TensorEngine:
         bias = np.zeros(layer.filters) if layer.bias is None else layer.bias
         try:
             self._weight = torch.from_numpy(kernel).to(self._device, memory_format=torch.channels_last_3d)
-            self._bias = torch.from_numpy(bias.astype(self.compute_dtype)).to(self._device).view(1, -1, 1, 1, 1)
-            self._full(torch.zeros((1, layer.channels, 1, 1, 1), dtype=self._weight.dtype, device=self._device))
+            self._bias = torch.from_numpy(bias.astype(self.compute_dtype)).to(self._device)
+            probe = torch.zeros((1, layer.channels, 1, 1, 1), dtype=self._weight.dtype, device=self._device)
+            self._full(probe, [0, 0, 0])
         except (RuntimeError, NotImplementedError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ArgumentError(
@@ -75,40 +73,51 @@ class TensorEngine:
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Compute one output region; see `DirectEngine.compute`."""
         try:
-            values = self._values(torch.from_numpy(source), out.shape[1:])
+            with torch.inference_mode():
+                values = self._values(torch.from_numpy(source), out.shape[1:])
+                if self.storage.limits is None:  # one pass: out of channels-last, off the device, into the type
+                    torch.from_numpy(out).copy_(values)
+                    return 0
+                return store(values.cpu().numpy(), self.storage, out)
         except torch.OutOfMemoryError as error:
             raise DoesNotFitError(
                 f"device {self._device} has no memory left for a region of {'x'.join(map(str, out.shape[1:]))} output "
                 f"voxels; give a smaller tile or device cpu"
             ) from error
-        return store(values, self.storage, out)
 
     def close(self) -> None:
         """Nothing to let go."""
 
-    def _values(self, source: torch.Tensor, shape: tuple[int, ...]) -> NDArray[np.floating]:
-        with torch.inference_mode():
-            full = self._full(source[None].to(self._device))
-            begin, want, cut = [], [], full
-            for dim, (axis, length) in enumerate(zip(self._axes, shape, strict=True), start=2):
-                # Full result o'' = stride * (i - low) + t * dilation, so output 0 is at crop - stride * low.
-                begin.append(axis.crop - axis.stride * axis.sources(0, 1)[0])
-                want.append(length)
-                cut = cut.narrow(dim, begin[-1], min(length, cut.shape[dim] - begin[-1]))
-            if list(cut.shape[2:]) != want:  # outputs that no tap reaches: bias only
-                missing = [have - need for have, need in zip(want, cut.shape[2:], strict=True)]
-                pads = [pad for more in reversed(missing) for pad in (0, more)]
-                cut = torch.nn.functional.pad(cut, pads)
-            result = _ACTIVATIONS[self.layer.config.activation](cut + self._bias)
-            values: NDArray[np.floating] = result[0].contiguous().cpu().numpy()
-            return values
+    def _values(self, source: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return ``(filters, z, y, x)``: the whole transposed convolution, cut to the outputs that are wanted.
 
-    def _full(self, source: torch.Tensor) -> torch.Tensor:
+        Output 0 is at ``crop - stride * low`` of the whole result.  Torch crops both sides alike, so it is asked for
+        as much as both sides have to lose, and the rest is cut off here.
+        """
+        padding, begin = [], []
+        for axis, n, length in zip(self._axes, source.shape[1:], shape, strict=True):
+            first = axis.crop - axis.stride * axis.sources(0, 1)[0]
+            last = (n - 1) * axis.stride + axis.extent - first - length
+            both = max(min(first, last, axis.extent - 1), 0)
+            padding.append(both)
+            begin.append(first - both)
+        cut = self._full(source[None].to(self._device), padding)[0]
+        for dim, (start, length) in enumerate(zip(begin, shape, strict=True), start=1):
+            cut = cut.narrow(dim, start, min(length, cut.shape[dim] - start))
+        if cut.shape[1:] != shape:  # outputs that no tap reaches: bias only
+            whole = self._bias.view(-1, 1, 1, 1).expand(-1, *shape).clone()
+            whole[:, : cut.shape[1], : cut.shape[2], : cut.shape[3]] = cut
+            cut = whole
+        return _ACTIVATIONS[self.layer.config.activation](cut)  # type: ignore[no-any-return]
+
+    def _full(self, source: torch.Tensor, padding: list[int]) -> torch.Tensor:
         return torch.nn.functional.conv_transpose3d(
             source.contiguous(memory_format=torch.channels_last_3d),
             self._weight,
+            self._bias,
             stride=[axis.stride for axis in self._axes],
             dilation=[axis.dilation for axis in self._axes],
+            padding=padding,
         )
 
 
