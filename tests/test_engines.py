@@ -7,10 +7,15 @@ compile, so any layer at all, and every index is checked, which machine code doe
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import erf, prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -307,6 +312,32 @@ def test_a_batch_of_keras_has_its_channels_last_and_its_volumes_first() -> None:
         x.shape, kernel_size=(3, 2, 1), strides=(2, 1, 3), padding="same", filters=2, data_format="channels_last"
     )
     np.testing.assert_array_equal(out, np.stack([transposed(volume, kernel, setting.laws) for volume in x]))
+
+
+def test_machine_code_on_disk_goes_when_any_text_it_was_made_from_changes(tmp_path: Path) -> None:
+    """numba looks at loops.py alone; activations, phases and crops come from other files."""
+    home = Path(conv3dt.__file__).parent
+    shutil.copytree(home, tmp_path / "conv3dt", ignore=shutil.ignore_patterns("__pycache__"))
+    program = (
+        "import numpy, conv3dt\n"
+        "arguments = {'weights': numpy.ones((1, 1, 1)), 'activation': 'leaky_relu', 'threads': 1}\n"
+        "print(conv3dt.__file__, conv3dt.upsample(numpy.full((1, 1, 1), -1.0), dtype='float64', **arguments).item())\n"
+    )
+
+    def output() -> list[str]:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    at = str(tmp_path / "conv3dt" / "__init__.py")
+    assert output() == [at, "-0.2"]
+    changed = tmp_path / "conv3dt" / "engine" / "activation.py"
+    text = changed.read_text(encoding="utf-8")
+    assert text.count("0.2 * x if x < 0.0") == 1
+    changed.write_text(text.replace("0.2 * x if x < 0.0", "0.25 * x if x < 0.0"), encoding="utf-8")
+    assert output() == [at, "-0.25"]
 
 
 # What an output becomes: activations.

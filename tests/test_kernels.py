@@ -21,7 +21,9 @@ def line(values: ArrayLike, name: str, stride: int) -> NDArray[np.float64]:
     """A row of voxels upsampled by the definition, ``edge`` outside."""
     row = np.array(taps(name, stride))
     laws = (Law(1), Law(1), Law(len(row), stride, padding="same"))
-    return transposed(np.asarray(values)[None, None, :, None], row[None, None, :, None, None], laws, boundary="edge")[0, 0, :, 0]
+    return transposed(np.asarray(values)[None, None, :, None], row[None, None, :, None, None], laws, boundary="edge")[
+        0, 0, :, 0
+    ]
 
 
 def places(n: int, stride: int) -> NDArray[np.float64]:

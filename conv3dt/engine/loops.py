@@ -55,7 +55,9 @@ def write(recipe: Recipe) -> str:
     """Return the text of a function ``(source, weights, bias, scale, shift, out, begin, end) -> clipped``.
 
     It computes the groups ``begin`` to ``end`` of output planes, ``stride`` planes a group.  Arrays come whole and
-    C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.  An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
+    C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.
+
+    An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
     even, clipped to the limits, NaN to 0.  The count returned is that of clipped voxels and NaNs.
     """
     z, y, x = recipe.axes
