@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from conv3dt.axes import SPATIAL
 from conv3dt.errors import OutputError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _layer(report: Report) -> list[tuple[str, str]]:
         f"boundary {layer.boundary}",
     ]
     text = [("kernel", ", ".join(part for part in parts if part))]
-    letters = [letter for letter in report.input.axes if letter in "ijkxyz012"]
+    letters = [letter for letter in report.input.axes if letter in SPATIAL]
     for letter, axis in zip(letters, report.axes, strict=True):
         text.append(
             (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from conv3dt import paths
 from conv3dt.affine import place
+from conv3dt.axes import SPATIAL, check_axes, name_axes
 from conv3dt.engine.choose import choose
 from conv3dt.errors import ArgumentError
 from conv3dt.layer.config import LayerConfig
@@ -34,12 +35,16 @@ def shape_of_numbers(
         raise ArgumentError(f"shape must be three to five numbers of at least 1, got {'x'.join(map(str, shape))}")
     if (dtype or "float32") not in ITEMSIZE:
         raise ArgumentError(f"dtype must be one of {', '.join(ITEMSIZE)}, got {dtype!r}")
-    names = axes or _letters(len(shape), data_format)
+    names = check_axes(axes, len(shape)) if axes else name_axes("012", len(shape), data_format, "shape")
     request = LayerRequest(**layer)
     loaded = request.layer() if request.weights is not None else None
     config = request.config() if loaded is None else loaded.config
-    spatial = [n for n, letter in enumerate(names) if letter in "ijkxyz012"]
+    spatial = [n for n, letter in enumerate(names) if letter in SPATIAL]
     channels = 1 if "c" not in names else shape[names.index("c")]
+    if loaded is not None:
+        from conv3dt.job import check_channels
+
+        check_channels(loaded, channels, f"shape: axes {names}", said="c" in names)
     space = [shape[n] for n in spatial]
     output = list(shape)
     for n, length in zip(spatial, config.output_shape(space), strict=True):
@@ -62,15 +67,6 @@ def shape_of_numbers(
         ),
         plan=_plan_facts(request, config, channels, space, prod(output) // config.filters, size),
     )
-
-
-def _letters(ndim: int, data_format: str | None) -> str:
-    """The same rule as `conv3dt.io.volume.name_axes`, which needs NumPy beside it."""
-    others = "tu"
-    if data_format is None or ndim == 3:
-        return "012" + others[: ndim - 3]
-    batch = others[: ndim - 4]
-    return "012" + batch + "c" if data_format == "channels_last" else batch + "c012"
 
 
 def _layer_facts(request: LayerRequest, config: LayerConfig, channels: int, align: str) -> LayerFacts:

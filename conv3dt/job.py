@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from conv3dt.affine import Placement, place
+from conv3dt.axes import SPATIAL
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
 from conv3dt.errors import ArgumentError, DataError
-from conv3dt.io.volume import SPATIAL, VolumeInfo
+from conv3dt.io.volume import VolumeInfo
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import triple
 from conv3dt.plan import Demand, Plan, make_plan
@@ -73,7 +74,7 @@ def make_job(
         tile: output voxels per axis of a region, one number or three as listed; None chooses.
         limits: threads and memory.
     """
-    _check_channels(source, layer)
+    check_channels(layer, source.channels, f"{source.path}: axes {source.axes}", said=source.channel is not None)
     storage = _storage(source, dtype or ("same" if layer.name == "nearest" else "float32"), form)
     placement = place(layer.config.axes, align, layer.kernel)
     target = _target(source, layer, placement, storage, path, form)
@@ -106,15 +107,23 @@ def make_job(
     return Job(source, target, layer, walked, placement, storage, choice, plan, backwards)
 
 
-def _check_channels(source: VolumeInfo, layer: Layer) -> None:
-    if source.channels != layer.channels:
-        hint = "say which axis is channels (--channels-last, --channels-first)" if source.channel is None else ""
-        if source.channel is not None and layer.channels == 1:
-            hint = "leave out --channels-last/--channels-first to treat each volume for itself"
-        raise DataError(
-            f"{source.path}: has {source.channels} channels ({'x'.join(map(str, source.shape))}, axes {source.axes}), "
-            f"the kernel {layer.name} takes {layer.channels}; {hint or 'use a kernel made for them'}"
-        )
+def check_channels(layer: Layer, channels: int, volume: str, *, said: bool) -> None:
+    """Refuse a volume whose channels are not those of the layer.
+
+    Args:
+        layer: takes ``layer.channels``.
+        channels: of the volume.
+        volume: what the message calls it.
+        said: whether one of its axes was said to be channels.
+    """
+    if channels == layer.channels:
+        return
+    hint = "use a kernel made for them"
+    if not said:
+        hint = "say which axis is channels (--channels-last, --channels-first)"
+    elif layer.channels == 1:
+        hint = "leave out --channels-last/--channels-first to treat each volume for itself"
+    raise DataError(f"{volume}, {channels} channels; the kernel {layer.name} takes {layer.channels}; {hint}")
 
 
 def _storage(source: VolumeInfo, dtype: str, form: str) -> Storage:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conv3dt.axes import SPATIAL
 from conv3dt.geometry import reflect
-from conv3dt.io.volume import SPATIAL, Index, Sink, Source, VolumeInfo
+from conv3dt.io.volume import Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
 from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from math import ceil, prod
+from math import ceil, lcm, prod
 
 from conv3dt.errors import DoesNotFitError
 from conv3dt.geometry import Axis, Box, covering
@@ -149,7 +149,7 @@ def make_plan(
         return _cost(size, axes, shape, demand)
 
     if tile is None:
-        aligned = tuple(_up(chunk, step) if chunk % step else chunk for chunk, step in zip(chunks, steps, strict=True))
+        aligned = tuple(lcm(chunk, step) for chunk, step in zip(chunks, steps, strict=True))
         chosen = _choose(output, aligned, cost, budget, demand, slabs=slabs)
         if cost(chosen) > budget:
             chosen = _choose(output, steps, cost, budget, demand, slabs=slabs)
@@ -159,8 +159,9 @@ def make_plan(
         raise DoesNotFitError(f"tile {'x'.join(map(str, chosen))} holds more than 2^30 values; give a smaller one")
     if cost(chosen) > budget:
         raise DoesNotFitError(
-            f"max-memory leaves {_mib(budget)} for regions, the smallest step takes {_mib(cost(chosen))} "
-            f"({'x'.join(map(str, chosen))} output voxels); raise max-memory or give a smaller tile"
+            f"max-memory leaves {_mib(budget)} for regions, {'the smallest' if tile is None else 'this tile'} "
+            f"({'x'.join(map(str, chosen))} output voxels) takes {_mib(cost(chosen))}; raise max-memory"
+            f"{'' if tile is None else ' or give a smaller tile'}"
         )
     return Plan(axes, shape, chosen, boundary, batch, cost(chosen))
 
@@ -189,7 +190,7 @@ def _choose(
 
 def _cost(size: Shape, axes: Axes, shape: Shape, demand: Demand) -> int:
     """Bytes in flight for regions of ``size`` output voxels."""
-    source = [min(ceil(n / axis.stride) + axis.extent // axis.stride + 1, full + axis.extent)
+    source = [min(ceil(n / axis.stride) + axis.extent // axis.stride + 1, full + 2 * axis.extent)
               for n, axis, full in zip(size, axes, shape, strict=True)]  # fmt: skip
     read = SOURCE_BUFFERS * demand.channels * prod(source) * (demand.stored + demand.computed)
     write = demand.filters * prod(size) * (OUTPUT_BUFFERS * demand.written + demand.scratch)

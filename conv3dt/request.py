@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from conv3dt.weights import Weights
 
 
+LAYER_ARGUMENTS = ("strides", "padding", "output_padding", "dilation_rate", "filters", "kernel_size", "bias")
+"""What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerRequest:
     """The arguments that choose a layer, as a user gives them; None means not given.
@@ -38,21 +42,18 @@ class LayerRequest:
     boundary: str | None = None
 
     def __post_init__(self) -> None:
-        layer = [name for name in ("strides", "padding", "output_padding", "dilation_rate", "filters", "kernel_size")
-                 if getattr(self, name) is not None]  # fmt: skip
-        if self.weights is not None:
-            self._refuse(
-                "weights", [name for name in ("scale", "kernel") if getattr(self, name) is not None], "strides"
+        named, layer = self._given(("scale", "kernel")), self._given(LAYER_ARGUMENTS)
+        if self.weights is not None and named:
+            raise ArgumentError(f"weights cannot go with {' and '.join(named)}; give strides instead")
+        if named and layer:
+            raise ArgumentError(
+                f"{' and '.join(named)} cannot go with {' and '.join(layer)}; give weights to use your own layer"
             )
-        elif self.scale is not None or self.kernel is not None:
-            self._refuse("scale and kernel", layer, "weights to use your own layer")
         if self.boundary is not None:
             check_choice("boundary", self.boundary, BOUNDARIES)
 
-    @staticmethod
-    def _refuse(given: str, against: list[str], hint: str) -> None:
-        if against:
-            raise ArgumentError(f"{given} cannot go with {' and '.join(against)}; give {hint} instead")
+    def _given(self, names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if getattr(self, name) is not None]
 
     @property
     def has_weights(self) -> bool:
@@ -62,7 +63,7 @@ class LayerRequest:
     @property
     def is_named(self) -> bool:
         """Whether a named interpolation kernel is meant."""
-        return self.weights is None and self.kernel_size is None and self.strides is None
+        return self.weights is None and not self._given(LAYER_ARGUMENTS)
 
     @property
     def kernel_name(self) -> str:
@@ -91,7 +92,7 @@ class LayerRequest:
         if size is None:
             raise ArgumentError("kernel_size is missing; give it, or weights to take it from")
         return layer_config(
-            filters=self.filters or 1 if filters is None else filters,
+            filters=filters or (1 if self.filters is None else self.filters),
             kernel_size=size,
             strides=1 if self.strides is None else self.strides,
             padding=self.padding or "valid",

@@ -205,7 +205,7 @@ def test_three_axes_are_a_kernel_of_one_channel() -> None:
         ({"weights": KERNEL, "scale": 2}, "^weights cannot go with scale; give strides instead"),
         ({"weights": KERNEL, "kernel": "cubic"}, "^weights cannot go with kernel; give strides instead"),
         ({"weights": KERNEL, "kernel": "cubic", "scale": 2}, "^weights cannot go with scale and kernel; give strides"),
-        ({"scale": 2, "strides": 2}, "^scale and kernel cannot go with strides; give weights to use your own layer"),
+        ({"scale": 2, "strides": 2}, "^scale cannot go with strides; give weights to use your own layer"),
         ({"kernel": "linear", "padding": "same", "output_padding": 1}, "cannot go with padding and output_padding"),
         ({"scale": 2, "dilation_rate": 1}, "cannot go with dilation_rate"),
         ({"scale": 2, "filters": 3, "kernel_size": 2}, "cannot go with filters and kernel_size"),

@@ -14,6 +14,7 @@ ORDER = [
     "conv3dt.errors",
     "conv3dt.version",
     "conv3dt.paths",
+    "conv3dt.axes",
     "conv3dt.geometry",
     "conv3dt.affine",
     "conv3dt.kernels",

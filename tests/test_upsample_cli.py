@@ -327,7 +327,7 @@ def test_scale_and_weights_exclude_each_other(run: Run, scan: Path, tmp_path: Pa
     assert "weights cannot go with scale" in both.complaint
     mixed = run("upsample", scan, tmp_path / "out.nii", "--kernel", "cubic", "--padding", "same")
     assert mixed.code == 2
-    assert "scale and kernel cannot go with padding" in mixed.complaint
+    assert "kernel cannot go with padding; give weights" in mixed.complaint
 
 
 @pytest.mark.parametrize("option", ["--channels-last", "--data-format=channels_last", "--axes=xyzc"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -88,13 +89,14 @@ class DirectEngine:
         """Softmax and its logarithm need every filter of a voxel before they can say anything about one."""
         values = np.empty(out.shape, self.compute_dtype)
         self._fill(source, values)
-        values -= values.max(axis=0)
-        powers = np.exp(values)
-        total = powers.sum(axis=0)
-        if self.layer.config.activation == "softmax":
-            np.divide(powers, total, out=values)
-        else:
-            values -= np.log(total)
+        with np.errstate(all="ignore"):  # an infinite voxel makes NaN here, as it does in Keras
+            values -= values.max(axis=0)
+            powers = np.exp(values)
+            total = powers.sum(axis=0)
+            if self.layer.config.activation == "softmax":
+                np.divide(powers, total, out=values)
+            else:
+                values -= np.log(total)
         return store(values, self.storage, out)
 
 
@@ -114,13 +116,23 @@ def compiled(recipe: loops.Recipe, dtype: str) -> Callable[..., int]:
     names: dict[str, Any] = {"__name__": loops.__name__, "np": np, "low": low, "high": high}
     if recipe.activation in SCALAR:
         names["activate"] = njit(nogil=True)(SCALAR[recipe.activation])
-    # The file name makes numba look after the cache beside loops.py, and drop it when that file changes.
-    exec(compile(loops.write(recipe), loops.__file__, "exec"), names)
-    function = names[recipe.name]
+    text = loops.write(recipe)
+    # numba's cache goes by file and name, so the name tells everything that the machine code is made from.
+    name = f"{loops.NAME}_{sha256(f'{text} {recipe} {kind} {_code(recipe.activation)}'.encode()).hexdigest()[:16]}"
+    exec(compile(text.replace(f"def {loops.NAME}(", f"def {name}("), loops.__file__, "exec"), names)
+    function = names[name]
     try:
         return njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home
         return njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def _code(activation: str) -> str:
+    """What an activation is made of."""
+    if activation not in SCALAR:
+        return activation
+    code = SCALAR[activation].__code__
+    return f"{code.co_code.hex()} {code.co_consts} {code.co_names}"
 
 
 def _integer_for(limits: tuple[int, int] | None) -> np.dtype[np.generic]:

@@ -51,7 +51,8 @@ def store(values: NDArray[np.floating], storage: Storage, out: NDArray[np.generi
         out[...] = values
         return 0
     low, high = float_limits(storage, values.dtype)
-    scaled = np.rint((values - values.dtype.type(storage.inter)) * values.dtype.type(1 / storage.slope))
+    with np.errstate(all="ignore"):
+        scaled = np.rint((values - values.dtype.type(storage.inter)) * values.dtype.type(1 / storage.slope))
     lost = np.isnan(scaled)
     clipped = int(np.count_nonzero(lost | (scaled < low) | (scaled > high)))
     scaled[lost] = 0

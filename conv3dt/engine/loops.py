@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 
 from conv3dt.geometry import Axis, Phase
 
+NAME = "region"
 FEW_TAPS = 32
 """Up to this many taps in a pair of neighbouring output voxels the *few taps* form is used (measured)."""
 
@@ -45,14 +45,9 @@ class Recipe:
         lines = max(p.count for p in self.axes[0].phases()) * max(p.count for p in self.axes[1].phases())
         return self.one_channel and lines * self.axes[2].kernel <= FEW_TAPS
 
-    @property
-    def name(self) -> str:
-        """A Python identifier that is different for every different text: numba's cache goes by it."""
-        return "loops_" + sha256(repr(self).encode()).hexdigest()[:16]
-
 
 def write(recipe: Recipe) -> str:
-    """Return the text of a function ``(source, weights, bias, scale, shift, out, begin, end) -> clipped``.
+    """Return the text of a function ``region(source, weights, bias, scale, shift, out, begin, end) -> clipped``.
 
     It computes the groups ``begin`` to ``end`` of output planes, ``stride`` planes a group.  Arrays come whole and
     C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.
@@ -63,7 +58,7 @@ def write(recipe: Recipe) -> str:
     z, y, x = recipe.axes
     counts = sorted({(a.count, b.count) for a in z.phases() for b in y.phases()})
     lines = [
-        f"def {recipe.name}(source, weights, bias, scale, shift, out, begin, end):",
+        f"def {NAME}(source, weights, bias, scale, shift, out, begin, end):",
         "    zero = weights.dtype.type(0)",
         "    clipped = 0",
         f"    base_z = {_tuple(p.base - _first(z) for p in z.phases())}",

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conv3dt.affine import spacing
+from conv3dt.axes import check_axes, name_axes
 from conv3dt.errors import ArgumentError, DataError
-from conv3dt.io.volume import Index, VolumeInfo, check_axes, check_numbers, name_axes
+from conv3dt.io.volume import Index, VolumeInfo, check_numbers
 
 
 class ArraySource:

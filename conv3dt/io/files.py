@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from conv3dt import paths
+from conv3dt.axes import check_axes
 from conv3dt.errors import ArgumentError, DataError, InputMissingError
-from conv3dt.io.volume import Sink, Source, VolumeInfo, check_axes
+from conv3dt.io.volume import Sink, Source, VolumeInfo
 
 KNOWN = "known formats: .nii, .nii.gz, HDF5 (file.h5:/dataset)"
 

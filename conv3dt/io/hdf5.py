@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from conv3dt import paths
 from conv3dt.affine import Placement, spacing
+from conv3dt.axes import SPATIAL, name_axes
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError
 from conv3dt.io.pending import PendingFile, writing
-from conv3dt.io.volume import SPATIAL, Index, VolumeInfo, check_numbers, name_axes
+from conv3dt.io.volume import Index, VolumeInfo, check_numbers
 
 SPACING_NAMES = {
     "element_size_um": "um",

@@ -12,8 +12,9 @@ from nibabel.nifti2 import Nifti2Header
 from numpy.typing import NDArray
 
 from conv3dt.affine import Placement
+from conv3dt.axes import name_axes
 from conv3dt.errors import DataError
-from conv3dt.io.volume import VolumeInfo, check_numbers, name_axes
+from conv3dt.io.volume import VolumeInfo, check_numbers
 
 MOST_DIM_NIFTI1 = 32767
 MOST_EXTENSION_BYTES = 2**28

@@ -8,10 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from conv3dt.errors import ArgumentError, DataError
-from conv3dt.layer.config import DATA_FORMATS
+from conv3dt.axes import SPATIAL
+from conv3dt.errors import DataError
 
-SPATIAL = frozenset("ijkxyz012")
 Index = tuple[slice, ...]
 
 
@@ -121,44 +120,6 @@ class Sink(Protocol):
     def abort(self) -> None:
         """Leave nothing behind."""
         ...
-
-
-def name_axes(names: str, ndim: int, data_format: str | None, path: str) -> str:
-    """Return one letter per axis.
-
-    Args:
-        names: the letters of three spatial axes, in order (``ijk``), or of all axes if the file names them.
-        ndim: how many axes there are.
-        data_format: ``channels_last`` or ``channels_first`` says that an axis is channels, else further axes are
-            one volume after another.
-        path: for messages.
-
-    >>> name_axes("ijk", 4, None, ""), name_axes("ijk", 4, "channels_first", ""), name_axes("012", 5, None, "")
-    ('ijkt', 'cijk', '012tu')
-    """
-    if not 3 <= ndim <= 7:
-        raise DataError(f"{path}: a volume must have 3 to 7 axes, got {ndim}; reshape it or choose another dataset")
-    if data_format is not None and data_format not in DATA_FORMATS:
-        raise ArgumentError(f"data_format must be one of {', '.join(DATA_FORMATS)}, got {data_format!r}")
-    if len(names) == ndim > 3:
-        return names
-    others = "tuvw"
-    if data_format is None or ndim == 3:
-        return names + others[: ndim - 3]
-    if data_format == "channels_last":
-        return names + others[: ndim - 4] + "c"
-    return others[: ndim - 4] + "c" + names
-
-
-def check_axes(axes: str, ndim: int) -> str:
-    """Return axes given by the user, if they can be."""
-    letters = axes.lower().replace(",", "")
-    if len(letters) != ndim or len(set(letters)) != ndim or sum(letter in SPATIAL for letter in letters) != 3:
-        raise ArgumentError(
-            f"axes must name each of {ndim} axes once, three of them x, y, z, with c for channels and t for one "
-            f"volume after another, got {axes!r}"
-        )
-    return letters
 
 
 def check_numbers(dtype: np.dtype[Any], path: str) -> None:

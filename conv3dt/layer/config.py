@@ -19,7 +19,6 @@ ACTIVATIONS = (
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "softsign", "swish", "silu", "gelu", "tanh",
     "sigmoid", "exponential", "hard_sigmoid", "softmax", "log_softmax",
 )  # fmt: skip
-DATA_FORMATS = ("channels_last", "channels_first")
 PADDINGS = ("valid", "same")
 
 
@@ -40,7 +39,7 @@ class LayerConfig:
     activation: str = "linear"
 
     def __post_init__(self) -> None:
-        if self.filters < 1:
+        if not isinstance(self.filters, int) or self.filters < 1:
             raise ArgumentError(f"filters must be a positive whole number, got {self.filters}")
         check_choice("activation", self.activation, ACTIVATIONS)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
@@ -95,7 +94,7 @@ def triple(name: str, value: object, *, least: int = 1) -> Triple:
     >>> triple("strides", 2), triple("strides", [2, 2.0, 1])
     ((2, 2, 2), (2, 2, 1))
     """
-    items: list[Any] = [value] * 3 if not isinstance(value, Iterable) or isinstance(value, str) else list(value)
+    items = _items(value)
     rule = f"{name} must be one whole number or three, each at least {least}, got {value!r}"
     if len(items) != 3:
         raise ArgumentError(rule)
@@ -107,6 +106,13 @@ def triple(name: str, value: object, *, least: int = 1) -> Triple:
     if not whole or min(numbers) < least:
         raise ArgumentError(rule)
     return numbers[0], numbers[1], numbers[2]
+
+
+def _items(value: Any) -> list[Any]:
+    try:
+        return [value] * 3 if isinstance(value, (str, bytes)) else list(value)
+    except TypeError:  # not iterable, or an array without axes
+        return [value] * 3
 
 
 def padding_name(value: object) -> str:
