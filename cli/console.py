@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from conv3dt.report import Report, VolumeFacts
 
 Row = tuple[str, str, str]
+NAME_WIDTH = 18
 
 
 def publish(
@@ -54,7 +55,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     click.echo(facts["path"])
     for name, value in facts.items():
         if name != "path" and value not in (None, "", [], {}):
-            click.echo(f"  {name.replace('_', ' '):<16}{_text(value)}")
+            click.echo(f"  {name.replace('_', ' '):<{NAME_WIDTH}}{_text(value)}")
 
 
 def lines(report: Report, *, verbose: bool) -> list[str]:
@@ -207,7 +208,9 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
-        return ("\n" + " " * 18).join(" ".join(f"{item:10.5g}" for item in row) for row in value)
+        return ("\n" + " " * (NAME_WIDTH + 2)).join(" ".join(f"{item:10.5g}" for item in row) for row in value)
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
+        return ", ".join(value)
     if isinstance(value, (list, tuple)):
         return " x ".join(_text(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -53,21 +53,22 @@ def conv3dt() -> None:
       conv3dt shape 64,64,32 --kernel-size 3 --strides 2 --padding same --filters 8
 
     Exit codes: 0 done, 1 failed, 2 usage, 65 bad data, 66 no input, 73 cannot create output, 74 I/O error, 75 does
-    not fit (other limits may), 130 interrupted.
+    not fit (other limits may), 130 interrupted, 143 terminated.
     """
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         code = conv3dt.main(standalone_mode=False)
         _flush()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort) as stop:
-        code = _say("interrupted; no output was left", 143 if isinstance(stop, _Terminated) else 130)
+    except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
+        code = _say("interrupted; no output was left", stop.args[0] if isinstance(stop, _Stopped) else 130)
     except Conv3dtError as error:
         code = _say(str(error), error.exit_code)
     except BrokenPipeError:
@@ -84,13 +85,13 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: cleaned up like Ctrl-C, told apart in the exit code."""
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM, with the exit code that a shell expects; click would turn a KeyboardInterrupt into its own."""
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    del number, frame
-    raise _Terminated
+def _stop(number: int, frame: Any) -> NoReturn:
+    del frame
+    raise _Stopped(128 + number)
 
 
 def _flush() -> None:

@@ -35,7 +35,7 @@ LAYER_NAMES = (
 )
 
 
-class Numbers(click.ParamType[Any]):
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """One whole number or three: ``2``, ``2,2,1`` or ``2x2x1``."""
 
     name = "N or N,N,N"

@@ -154,11 +154,12 @@ def upsample_file(
         Conv3dtError: a child that says what is wrong; nothing is left under the output's name then.
     """
     from conv3dt.describe import job_report
-    from conv3dt.io.files import output_format, read_info
+    from conv3dt.io.files import check_output, output_format, read_info
 
     form = output_format(output)
     request = LayerRequest(**layer)
     info = read_info(input, axes=axes, data_format=data_format)
+    check_output(output, overwrite=overwrite)
     job = _job(
         info, request, output, form, align=align, dtype=dtype, device=device, threads=threads, max_memory=max_memory,
         tile=tile,

@@ -120,6 +120,8 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
         return found
     if tally.clipped:
         found.append(f"{tally.clipped} values did not fit {job.storage.dtype} and were clipped (NaN became 0)")
+    if tally.rounded:
+        found.append(f"{tally.rounded} input voxels are beyond 2^53, where whole numbers are rounded")
     if tally.not_finite:
         found.append(f"{tally.not_finite} input voxels are NaN or infinite and spoil what the kernel reaches")
     return found

@@ -44,7 +44,7 @@ def shape_of_numbers(
     if loaded is not None:
         from conv3dt.job import check_channels
 
-        check_channels(loaded, channels, f"shape: axes {names}", said="c" in names)
+        check_channels(loaded, "shape", shape, names)
     space = [shape[n] for n in spatial]
     output = list(shape)
     for n, length in zip(spatial, config.output_shape(space), strict=True):
@@ -60,7 +60,7 @@ def shape_of_numbers(
         version=__version__,
         input=VolumeFacts("(given)", "shape", shape, names, "float32", 4 * prod(shape), None, "", None),
         output=VolumeFacts("(given)", "shape", tuple(output), names + more, kind, size * prod(output), None, "", None),
-        layer=_layer_facts(request, config, channels, align),
+        layer=_layer_facts(request, config, channels, align, use_bias=loaded is not None and loaded.bias is not None),
         axes=tuple(
             axis_facts(axis, n, shift=shift, drift=drift)
             for axis, n, shift, drift in zip(config.axes, space, placement.shift, placement.drift, strict=True)
@@ -69,7 +69,9 @@ def shape_of_numbers(
     )
 
 
-def _layer_facts(request: LayerRequest, config: LayerConfig, channels: int, align: str) -> LayerFacts:
+def _layer_facts(
+    request: LayerRequest, config: LayerConfig, channels: int, align: str, *, use_bias: bool
+) -> LayerFacts:
     return LayerFacts(
         name=request.kernel_name if request.is_named else str(request.weights or "kernel"),
         kernel_size=config.kernel_size,
@@ -80,7 +82,7 @@ def _layer_facts(request: LayerRequest, config: LayerConfig, channels: int, alig
         output_padding=config.output_padding,
         dilation_rate=config.dilation_rate,
         activation=config.activation,
-        use_bias=bool(request.use_bias),
+        use_bias=use_bias,
         boundary=request.outside,
         align=align,
     )

@@ -74,8 +74,9 @@ def make_job(
         tile: output voxels per axis of a region, one number or three as listed; None chooses.
         limits: threads and memory.
     """
-    check_channels(layer, source.channels, f"{source.path}: axes {source.axes}", said=source.channel is not None)
+    check_channels(layer, source.path, source.shape, source.axes)
     storage = _storage(source, dtype or ("same" if layer.name == "nearest" else "float32"), form)
+    _check_taps(layer, storage)
     placement = place(layer.config.axes, align, layer.kernel)
     target = _target(source, layer, placement, storage, path, form)
     backwards = source.fortran or target.fortran
@@ -107,23 +108,26 @@ def make_job(
     return Job(source, target, layer, walked, placement, storage, choice, plan, backwards)
 
 
-def check_channels(layer: Layer, channels: int, volume: str, *, said: bool) -> None:
-    """Refuse a volume whose channels are not those of the layer.
-
-    Args:
-        layer: takes ``layer.channels``.
-        channels: of the volume.
-        volume: what the message calls it.
-        said: whether one of its axes was said to be channels.
-    """
+def check_channels(layer: Layer, path: str, shape: tuple[int, ...], axes: str) -> None:
+    """Refuse a volume of ``shape`` whose channels are not those of the layer."""
+    channels = shape[axes.index("c")] if "c" in axes else 1
     if channels == layer.channels:
         return
     hint = "use a kernel made for them"
-    if not said:
+    if "c" not in axes:
         hint = "say which axis is channels (--channels-last, --channels-first)"
     elif layer.channels == 1:
         hint = "leave out --channels-last/--channels-first to treat each volume for itself"
-    raise DataError(f"{volume}, {channels} channels; the kernel {layer.name} takes {layer.channels}; {hint}")
+    raise DataError(
+        f"{path}: has {channels} channels ({'x'.join(map(str, shape))}, axes {axes}), the kernel {layer.name} takes "
+        f"{layer.channels}; {hint}"
+    )
+
+
+def _check_taps(layer: Layer, storage: Storage) -> None:
+    top = np.finfo(storage.compute_dtype).max
+    if np.abs(layer.kernel).max() > top or (layer.bias is not None and np.abs(layer.bias).max(initial=0) > top):
+        raise DataError(f"weights {layer.name}: hold taps beyond {storage.compute_dtype}; say --dtype float64")
 
 
 def _storage(source: VolumeInfo, dtype: str, form: str) -> Storage:
@@ -174,14 +178,9 @@ def _target(
         format="hdf5",
         fortran=False,
         header=header,
-        attributes=upsampled_attributes(source, placement, affine if _is_placed(source) else None, header),
+        attributes=upsampled_attributes(source, axes, placement, affine, header, (storage.slope, storage.inter)),
         layout=upsampled_layout(source, shape, storage.dtype),
     )
-
-
-def _is_placed(source: VolumeInfo) -> bool:
-    """Whether the input says where it lies, in a way worth keeping beside an array."""
-    return source.affine is not None
 
 
 def _header(source: VolumeInfo, placement: Placement, shape: tuple[int, ...], storage: Storage, form: str) -> Any:
@@ -205,6 +204,8 @@ def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tupl
     axes = source.axes
     if source.channel is None and layer.filters > 1:
         axes, shape = axes + "c", [*shape, layer.filters]
+    if form == "nifti":
+        axes, shape = _space_first(axes, shape)
     if form == "nifti" and len(axes) > 7:
         raise DataError(f"{source.path}: the output would have {len(axes)} axes; NIfTI has at most 7, write HDF5")
     return axes, tuple(shape)
@@ -223,6 +224,12 @@ def _divided(size: tuple[float, float, float] | None, by: tuple[int, int, int]) 
 
 def _reversed(values: tuple[int, ...]) -> tuple[int, ...]:
     return values[::-1]
+
+
+def _space_first(axes: str, shape: list[int]) -> tuple[str, list[int]]:
+    """The order that NIfTI's header can speak of: space, then volumes, then channels."""
+    order = sorted(range(len(axes)), key=lambda n: (axes[n] not in SPATIAL, axes[n] == "c"))
+    return "".join(axes[n] for n in order), [shape[n] for n in order]
 
 
 def _chunks(target: VolumeInfo) -> tuple[int, int, int]:

@@ -31,6 +31,7 @@ class Tally:
         start_s: seconds to import and compile or load the engine.
         regions: done; written: output voxels.
         clipped: values that did not fit an integer type; not_finite: NaN and infinite input voxels.
+        rounded: 64-bit input voxels beyond 2^53, which no float holds exactly; those that two regions read count twice.
     """
 
     read_s: float = 0.0
@@ -42,6 +43,7 @@ class Tally:
     written: int = 0
     clipped: int = 0
     not_finite: int = 0
+    rounded: int = 0
 
 
 @dataclass(slots=True)
@@ -135,6 +137,9 @@ def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally
             _fill(job, region, _canonical(job, job.source, stored), buffer)
             if job.source.dtype.kind == "f":
                 tally.not_finite += _not_finite(job, region, buffer)
+            elif job.source.dtype.itemsize == 8:
+                beyond = (stored > 2**53) if job.source.dtype.kind == "u" else (stored > 2**53) | (stored < -(2**53))
+                tally.rounded += int(np.count_nonzero(beyond))
     tally.read_s += time.perf_counter() - clock
     return buffer
 

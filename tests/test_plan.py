@@ -147,9 +147,13 @@ def test_only_what_cannot_fit_is_refused(axes: Axes, shape: Shape, demand: Deman
 
 def test_the_refusal_says_what_would_help() -> None:
     axes = (Axis(3, 2),) * 3
-    with pytest.raises(DoesNotFitError, match=r"leaves 0\.0 MiB .* \(2x2x2 output voxels\) takes .*; raise max-memory$"):
+    with pytest.raises(
+        DoesNotFitError, match=r"leaves 0\.0 MiB .* \(2x2x2 output voxels\) takes .*; raise max-memory$"
+    ):
         plan_of(axes, (64, 64, 64), budget=100)
-    with pytest.raises(DoesNotFitError, match=r"this tile \(100x100x100 output voxels\) takes 9\.2 MiB; .* or give a smaller tile"):
+    with pytest.raises(
+        DoesNotFitError, match=r"this tile \(100x100x100 output voxels\) takes 9\.2 MiB; .* or give a smaller tile"
+    ):
         plan_of(axes, (64, 64, 64), budget=2**20, tile=(100, 100, 100))
 
 

@@ -7,6 +7,7 @@ right to a factor of two to choose well.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from math import prod
@@ -59,8 +60,9 @@ class Choice:
 
     @property
     def library_bytes(self) -> int:
-        """Memory of the libraries that come with it."""
-        return DIRECT_BYTES if self.engine == "direct" else TENSOR_BYTES
+        """Memory of the libraries that come with it, as far as it is not taken already."""
+        module, size = ("numba", DIRECT_BYTES) if self.engine == "direct" else ("torch", TENSOR_BYTES)
+        return size // 4 if module in sys.modules else size
 
     def scratch(self, itemsize: int) -> int:
         """Bytes per output voxel that the engine needs beside its output."""

@@ -40,9 +40,10 @@ class DirectEngine:
         self.compute_dtype = storage.compute_dtype
         self._axes = layer.config.axes
         self._across = layer.config.activation in ACROSS_FILTERS
+        self._indirect = self._across or storage.dtype == np.float16  # which numba cannot write
         activation = "linear" if self._across else layer.config.activation
         recipe = loops.Recipe(
-            _canonical(self._axes), layer.channels == 1, activation, None if self._across else storage.limits
+            _canonical(self._axes), layer.channels == 1, activation, None if self._indirect else storage.limits
         )
         self._loops = compiled(recipe, self.compute_dtype.name)
         kind = self.compute_dtype.type
@@ -64,9 +65,13 @@ class DirectEngine:
         Returns:
             How many values were clipped or not a number (integer types only).
         """
+        if not self._indirect:
+            return self._fill(source, out)
+        values = np.empty(out.shape, self.compute_dtype)
+        self._fill(source, values)
         if self._across:
-            return self._compute_across(source, out)
-        return self._fill(source, out)
+            self._compare_filters(values)
+        return store(values, self.storage, out)
 
     def close(self) -> None:
         """Let the threads go."""
@@ -85,10 +90,8 @@ class DirectEngine:
         height = max(height, 1)
         return [(start, min(start + height, groups)) for start in range(0, groups, height)]
 
-    def _compute_across(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
+    def _compare_filters(self, values: NDArray[np.floating]) -> None:
         """Softmax and its logarithm need every filter of a voxel before they can say anything about one."""
-        values = np.empty(out.shape, self.compute_dtype)
-        self._fill(source, values)
         with np.errstate(all="ignore"):  # an infinite voxel makes NaN here, as it does in Keras
             values -= values.max(axis=0)
             powers = np.exp(values)
@@ -97,7 +100,6 @@ class DirectEngine:
                 np.divide(powers, total, out=values)
             else:
                 values -= np.log(total)
-        return store(values, self.storage, out)
 
 
 def _canonical(axes: tuple[Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis]:

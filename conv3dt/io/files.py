@@ -63,6 +63,22 @@ def create_sink(path: str, info: VolumeInfo, *, overwrite: bool, threads: int, i
     return SpooledSink(path, info, overwrite=overwrite, threads=threads)
 
 
+def check_output(path: str, *, overwrite: bool) -> None:
+    """Refuse an output that cannot be created, before anything else is done; nothing is written.
+
+    Raises:
+        OutputError: says why.
+    """
+    if output_format(path) == "hdf5":
+        from conv3dt.io import hdf5
+
+        hdf5.check_output(path, overwrite=overwrite)
+    else:
+        from conv3dt.io.pending import check_target
+
+        check_target(path, overwrite=overwrite)
+
+
 def output_format(path: str) -> str:
     """Return ``nifti`` or ``hdf5`` by the name of an output.
 

@@ -18,6 +18,29 @@ LEVEL = 2
 _BROKEN: Any = (EOFError, OSError, isal_zlib.error, igzip.BadGzipFile)
 
 
+def beginning(path: str, count: int) -> bytes:
+    """Return up to ``count`` bytes from the start of a gzip file, whatever comes behind them.
+
+    Raises:
+        DataError: the stream is damaged before that.
+    """
+    unpacked, unpacker = b"", isal_zlib.decompressobj(wbits=31)
+    with open(path, "rb") as file:
+        while len(unpacked) < count and not unpacker.eof and (piece := file.read(2**16)):
+            while piece and len(unpacked) < count:
+                try:
+                    unpacked += unpacker.decompress(piece, count - len(unpacked))
+                except _BROKEN as error:
+                    raise _damaged(path, error) from None
+                piece = unpacker.unconsumed_tail
+    return unpacked
+
+
+def _damaged(path: str, error: Exception) -> DataError:
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return DataError(f"{path}: damaged or cut short: {reason}; get the file again")
+
+
 class GzipReader:
     """Reads a gzip file forwards, unpacking ahead in a thread."""
 
@@ -67,8 +90,7 @@ class GzipReader:
         try:
             return int(self._file.readinto(view) or 0)
         except _BROKEN as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise DataError(f"{self._path}: damaged or cut short: {reason}; get the file again") from None
+            raise _damaged(self._path, error) from None
 
 
 class GzipWriter:

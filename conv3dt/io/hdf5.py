@@ -18,7 +18,7 @@ from conv3dt import paths
 from conv3dt.affine import Placement, spacing
 from conv3dt.axes import SPATIAL, name_axes
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError
-from conv3dt.io.pending import PendingFile, writing
+from conv3dt.io.pending import PendingFile, check_target, writing
 from conv3dt.io.volume import Index, VolumeInfo, check_numbers
 
 SPACING_NAMES = {
@@ -36,6 +36,9 @@ SPACING_NAMES = {
     "pixdim": "",
 }
 """Attributes that give a voxel size, one number an axis in array order, and the unit in their name."""
+
+SCALING_NAMES = ("scl_slope", "scl_inter")
+"""Attributes, called as in NIfTI, that give stored numbers their meaning: ``value = slope * stored + inter``."""
 
 DEFAULT_DATASET = "/data"
 CHUNK = 64
@@ -82,46 +85,47 @@ class Hdf5Sink:
     def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool) -> None:
         target, name = paths.split(path)
         self._path, name = path, name if name and name != "/" else DEFAULT_DATASET
-        existing = Path(target).is_file()
-        if existing:
-            self._check(target, name, overwrite)
+        existing = _check_target(target, name, overwrite=overwrite)
         self._pending = PendingFile(target, overwrite=overwrite or existing)
+        self._file: Any = None
+        self._bytes: Any = None
         try:
             with writing(path):
                 if existing:
                     shutil.copyfile(self._pending.path, self._pending.work)
-                self._file = h5py.File(self._pending.work, "r+" if existing else "w", locking=False)
+                self._bytes = _Bytes(self._pending.work)
+                self._file = h5py.File(self._bytes, "r+" if existing else "w")
                 self._dataset = self._create(name, info)
+                self._bytes.check()
         except (ValueError, TypeError, RuntimeError) as error:
-            self._pending.abort()
+            self.abort()
             raise OutputError(f"output {path}: cannot be created: {_reason(error)}") from None
         except BaseException:
-            self._pending.abort()
+            self.abort()
             raise
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
         with self._guarded():
             self._dataset[index] = np.ascontiguousarray(block)
+            self._bytes.check()
 
     def commit(self) -> None:
         """Make the file durable and give it its name."""
         with self._guarded():
             self._file.close()
+            self._bytes.check()
+            self._bytes.close()
         self._pending.commit()
 
     def abort(self) -> None:
         """Leave nothing behind."""
-        with suppress(OSError, RuntimeError, ValueError):
-            self._file.close()
+        if self._bytes is not None:
+            self._bytes.give_up()
+            with suppress(OSError, RuntimeError, ValueError, AttributeError):
+                self._file.close()
+            self._bytes.close()
         self._pending.abort()
-
-    def _check(self, target: str, name: str, overwrite: bool) -> None:
-        with _opened(target) as file:
-            if name in file and not overwrite:
-                raise OutputError(
-                    f"output {target}:{name}: exists already; say --overwrite (overwrite=True) or choose another name"
-                )
 
     def _create(self, name: str, info: VolumeInfo) -> Any:
         if name in self._file:
@@ -138,6 +142,90 @@ class Hdf5Sink:
                 yield
             except RuntimeError as error:
                 raise OSError(_reason(error)) from None
+
+
+def check_output(path: str, *, overwrite: bool) -> None:
+    """Refuse an output that cannot be created; nothing is written."""
+    target, name = paths.split(path)
+    _check_target(target, name or DEFAULT_DATASET, overwrite=overwrite)
+
+
+def _check_target(target: str, name: str, *, overwrite: bool) -> bool:
+    """Whether the file is there already; a dataset that is there may be replaced only on request."""
+    existing = check_target(target, overwrite=True).is_file()
+    if not existing:
+        return False
+    try:
+        with _opened(target) as file:
+            taken = name in file
+    except DataError as error:
+        raise OutputError(f"output {target}: cannot be added to: {error}; choose another name") from None
+    if taken and not overwrite:
+        raise OutputError(
+            f"output {target}:{name}: exists already; say --overwrite (overwrite=True) or choose another name"
+        )
+    return True
+
+
+class _Bytes:
+    """The file under HDF5, which cannot close a file that it cannot write: a failure is kept, and told by `check`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self._failure: OSError | None = None
+        self._given_up = False
+
+    def check(self) -> None:
+        """Raise what went wrong while writing."""
+        if self._failure is not None:
+            raise self._failure
+
+    def give_up(self) -> None:
+        """From now on nothing is written."""
+        self._given_up = True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``, or remember why not."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and not self._given_up and self._failure is None:
+            try:
+                done += self._file.write(view[done:]) or 0
+            except OSError as error:
+                self._failure = error
+        return len(view)
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file: h5py takes nothing for a file that cannot be read."""
+        return self._file.read(size) or b""
+
+    def readinto(self, data: Any) -> int:
+        """As of a file."""
+        return self._file.readinto(data) or 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of a file."""
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        """As of a file, failures remembered."""
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._failure = self._failure or error
+            return size or 0
+
+    def flush(self) -> None:
+        """As of a file."""
+        self._file.flush()
 
 
 @contextmanager
@@ -187,7 +275,7 @@ def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) ->
     check_numbers(dataset.dtype, path)
     if dataset.ndim and min(dataset.shape) < 1:
         raise DataError(f"{path}: the dataset is empty ({'x'.join(map(str, dataset.shape))})")
-    attributes = dict(dataset.attrs.items())
+    attributes = {name: dataset.attrs[name] for name in dataset.attrs if _is_own(dataset, name)}
     names = axes or name_axes(_labels(dataset, data_format), dataset.ndim, data_format, path)
     header = _header(attributes)
     stated = attributes.get("affine")
@@ -201,7 +289,8 @@ def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) ->
         shape=tuple(int(n) for n in dataset.shape),
         axes=names,
         dtype=dataset.dtype,
-        slope=1.0,
+        slope=_number(attributes, SCALING_NAMES[0], 1.0) or 1.0,
+        inter=_number(attributes, SCALING_NAMES[1], 0.0),
         affine=matrix,
         spacing=size,
         unit=unit or ("mm" if matrix is not None else ""),
@@ -214,7 +303,8 @@ def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) ->
 
 def _labels(dataset: Any, data_format: str | None) -> str:
     """The letters that a file gives its axes (dimension labels, ``axes``, or ilastik's ``axistags``), if it does."""
-    found = "".join(dimension.label for dimension in dataset.dims)
+    # Not dataset.dims: HDF5 reads out of bounds where there are fewer labels than axes.
+    found = "".join(_text(label) for label in np.atleast_1d(dataset.attrs.get("DIMENSION_LABELS", "")))
     stated = dataset.attrs.get("axes", "")
     if not found and isinstance(stated, (str, bytes)):
         found = stated.decode() if isinstance(stated, bytes) else stated
@@ -226,6 +316,20 @@ def _labels(dataset: Any, data_format: str | None) -> str:
     if not whole or (data_format and "c" not in found):
         return "012"
     return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_own(dataset: Any, name: str) -> bool:
+    """Whether an attribute stands for itself: references into the file mean nothing in another one."""
+    if name in ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"):
+        return False
+    kind = dataset.attrs.get_id(name).dtype
+    return kind.kind != "O" or (
+        h5py.check_ref_dtype(kind) is None and h5py.check_vlen_dtype(kind) in (None, str, bytes)
+    )
 
 
 def _spacing(attributes: dict[str, Any], axes: str) -> tuple[tuple[float, float, float] | None, str]:
@@ -248,6 +352,11 @@ def _numbers(value: Any) -> list[float] | None:
     except (TypeError, ValueError):
         return None
     return found
+
+
+def _number(attributes: dict[str, Any], name: str, otherwise: float) -> float:
+    found = _numbers(attributes.get(name))
+    return found[0] if found and len(found) == 1 and np.isfinite(found[0]) else otherwise
 
 
 def _header(attributes: dict[str, Any]) -> Any:
@@ -295,13 +404,23 @@ def upsampled_layout(info: VolumeInfo, shape: tuple[int, ...], dtype: np.dtype[A
 
 
 def upsampled_attributes(
-    info: VolumeInfo, placement: Placement, affine: NDArray[np.float64] | None, header: Any
+    info: VolumeInfo,
+    axes: str,
+    placement: Placement,
+    affine: NDArray[np.float64] | None,
+    header: Any,
+    scaling: tuple[float, float],
 ) -> dict[str, Any]:
     """Return the attributes of the output: voxel sizes, affine and stored NIfTI header recomputed, all else kept."""
     attributes = dict(info.attributes)
+    _relabel(attributes, info.axes, axes)
     for name in SPACING_NAMES:
         if (numbers := _numbers(attributes.get(name))) is not None:
             attributes[name] = _rescaled(attributes[name], numbers, info.axes, placement)
+    for name, value, plain in zip(SCALING_NAMES, scaling, (1.0, 0.0), strict=True):
+        attributes.pop(name, None)
+        if scaling != (1.0, 0.0):
+            attributes[name] = value if value != plain else plain
     if affine is not None:
         attributes["affine"] = affine
     if header is not None:
@@ -309,6 +428,18 @@ def upsampled_attributes(
 
         attributes["nifti_header"] = np.frombuffer(serialised(header), np.uint8)
     return attributes
+
+
+def _relabel(attributes: dict[str, Any], old: str, new: str) -> None:
+    """Labels of axes stay true where filters add an axis: one more label, or none at all."""
+    if len(new) == len(old):
+        return
+    for name in ("DIMENSION_LABELS", "axes", "axistags"):
+        value = attributes.pop(name, None)
+        if isinstance(value, str) and len(value) == len(old):
+            attributes[name] = value + new[len(old) :]
+        elif isinstance(value, np.ndarray) and value.shape == (len(old),):
+            attributes[name] = np.array([*map(_text, value), *new[len(old) :]], dtype=h5py.string_dtype())
 
 
 def _rescaled(value: Any, numbers: list[float], axes: str, placement: Placement) -> Any:

@@ -16,7 +16,7 @@ from conv3dt import paths
 from conv3dt.errors import DataError, InputMissingError
 from conv3dt.io import nifti_header
 from conv3dt.io.flat import FlatArray, bytes_of
-from conv3dt.io.gzip_stream import GzipReader, GzipWriter
+from conv3dt.io.gzip_stream import GzipReader, GzipWriter, beginning
 from conv3dt.io.pending import PendingFile, writing
 from conv3dt.io.volume import Index, VolumeInfo
 
@@ -44,23 +44,24 @@ def _open(path: str, axes: str | None, data_format: str | None) -> tuple[VolumeI
     if not Path(path).is_file():
         raise InputMissingError(f"input {path}: no such file")
     compressed = paths.is_gzip(path)
-    stream: Any = GzipReader(path) if compressed else Path(path).open("rb")
-    try:
-        start = stream.read(HEADER_BYTES)
-        header, offset = nifti_header.parse(start, path)
-        length = header.sizeof_hdr
-        between = start[length:offset] + (stream.read(offset - HEADER_BYTES) if offset > HEADER_BYTES else b"")
-        if len(between) < offset - length:
-            raise DataError(f"{path}: cut short inside the header, at {length + len(between)} bytes")
-        header = nifti_header.with_extensions(header, between)
-    finally:
-        stream.close()
+    header, offset = nifti_header.parse(_beginning(path, HEADER_BYTES, compressed=compressed), path)
+    start = _beginning(path, offset, compressed=compressed)
+    if len(start) < offset:
+        raise DataError(f"{path}: cut short inside the header, at {len(start)} bytes")
+    header = nifti_header.with_extensions(header, start[header.sizeof_hdr :])
     info = nifti_header.info(header, path, compressed=compressed, axes=axes, data_format=data_format)
     if not compressed and (size := Path(path).stat().st_size) < offset + info.nbytes:
         raise DataError(
             f"{path}: the header promises {info.nbytes} bytes of voxels, the file holds {size - offset}; get it again"
         )
     return info, offset
+
+
+def _beginning(path: str, count: int, *, compressed: bool) -> bytes:
+    if compressed:
+        return beginning(path, count)
+    with Path(path).open("rb") as file:
+        return file.read(count)
 
 
 class PlainSource:

@@ -20,13 +20,7 @@ class PendingFile:
         Raises:
             OutputError: the target exists and may not be replaced, or its folder refuses.
         """
-        self.path = Path(path).resolve()
-        if self.path.exists() and not overwrite:
-            raise OutputError(f"output {path}: exists already; say --overwrite (overwrite=True) or choose another name")
-        if self.path.exists() and not self.path.is_file():
-            raise OutputError(f"output {path}: is not a regular file; choose another name")
-        if not self.path.parent.is_dir():
-            raise OutputError(f"output {path}: the folder {self.path.parent} does not exist; create it first")
+        self.path = check_target(path, overwrite=overwrite)
         self.work = self.path.with_name(f".{self.path.name[:200]}.{os.getpid()}.part")
         try:
             self.work.touch(exist_ok=True)
@@ -69,6 +63,26 @@ class PendingFile:
                 f"output {self.path}: needs {count} bytes and cannot have them ({free} bytes are free); "
                 "make room or choose another disk"
             ) from None
+
+
+def check_target(path: str, *, overwrite: bool) -> Path:
+    """Return where an output will be, if it may be there; nothing is created.
+
+    Raises:
+        OutputError: it exists and may not be replaced, or there is no such folder.
+    """
+    target = Path(path).resolve()
+    try:
+        exists, is_file = target.exists(), target.is_file()
+    except OSError as error:
+        raise OutputError(f"output {path}: cannot be created: {error.strerror}; choose another name") from None
+    if exists and not overwrite:
+        raise OutputError(f"output {path}: exists already; say --overwrite (overwrite=True) or choose another name")
+    if exists and not is_file:
+        raise OutputError(f"output {path}: is not a regular file; choose another name")
+    if not target.parent.is_dir():
+        raise OutputError(f"output {path}: the folder {target.parent} does not exist; create it first")
+    return target
 
 
 @contextmanager

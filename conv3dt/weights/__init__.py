@@ -70,8 +70,9 @@ def checked(kernel: NDArray[np.generic], bias: NDArray[np.generic] | None, path:
     """Return the arrays of a file as weights, or say what is wrong with them."""
     import numpy as np
 
-    if kernel.dtype.kind not in "iufb":
-        raise DataError(f"weights {path}: the kernel must hold real numbers, got {kernel.dtype}")
+    for name, given in (("kernel", kernel), ("bias", bias)):
+        if given is not None and np.asarray(given).dtype.kind not in "iufb":
+            raise DataError(f"weights {path}: the {name} must hold real numbers, got {np.asarray(given).dtype}")
     if kernel.ndim not in (3, 5):
         raise DataError(
             f"weights {path}: the kernel must have 5 axes (k1, k2, k3, filters, channels), or 3 for one channel, "

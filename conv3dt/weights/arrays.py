@@ -22,10 +22,10 @@ def read(path: str) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
     try:
         if zipfile.is_zipfile(path):
             _check_size(path)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
             name = _kernel_name(path, loaded.files)
             return loaded[name], loaded["bias"] if "bias" in loaded.files else None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
