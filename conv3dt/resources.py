@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from conv3dt.errors import ArgumentError
+from conv3dt.errors import ArgumentError, DoesNotFitError
 
 DEFAULT_BYTES = 2 * 2**30
 USABLE = 0.85
@@ -29,10 +29,20 @@ class Resources:
     max_memory: int | None
 
     def budget(self, library_bytes: int) -> int:
-        """Return the bytes left for regions, when the process has grown by ``library_bytes``."""
+        """Return the bytes left for regions, when the process has grown by ``library_bytes``.
+
+        Raises:
+            DoesNotFitError: nothing is left.
+        """
         if self.max_memory is None:
             return min(DEFAULT_BYTES, available() // 2)
-        return int((self.max_memory - resident() - library_bytes) * USABLE)
+        taken = resident() + library_bytes
+        if taken >= self.max_memory:
+            raise DoesNotFitError(
+                f"max-memory {self.max_memory / 2**20:.0f} MiB is less than the program itself takes "
+                f"({taken / 2**20:.0f} MiB); raise it"
+            )
+        return int((self.max_memory - taken) * USABLE)
 
 
 def resources(*, threads: object = None, max_memory: object = None) -> Resources:

@@ -57,20 +57,21 @@ def test_set_up_is_one_command_with_the_pinned_versions(marker: str) -> None:
         assert (ROOT / file).exists()
 
 
-def test_every_example_runs(run: Run, scans: Path) -> None:
+def test_every_example_runs(spawn: Run, scans: Path) -> None:
     lines = block("## Use", "sh").splitlines()
     assert len(lines) > 5
     for line in lines:
         program, *words = shlex.split(line, comments=True)
         overwrite = ["--overwrite"] if words[0] == "upsample" else []
         assert program == "conv3dt"
-        assert run(*words, *overwrite).code == 0, line
+        assert spawn(*words, *overwrite).code == 0, line
     assert (scans / "up.json").is_file()
 
 
 def test_the_python_example_runs(scans: Path) -> None:
     names = {"volume": whole_numbers(4, 4, 4), "kernel": np.ones((2, 2, 2, 1, 1))}
-    exec(block("From Python:", "python"), names)
+    example = block("From Python:", "python").replace(', max_memory="500MB"', "")  # pytest itself holds more
+    exec(example, names)
     assert names["fine"].shape == (8, 8, 8)
 
 

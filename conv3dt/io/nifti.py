@@ -47,7 +47,7 @@ def _open(path: str, axes: str | None, data_format: str | None) -> tuple[VolumeI
     header, offset = nifti_header.parse(_beginning(path, HEADER_BYTES, compressed=compressed), path)
     start = _beginning(path, offset, compressed=compressed)
     if len(start) < offset:
-        raise DataError(f"{path}: cut short inside the header, at {len(start)} bytes")
+        raise DataError(f"{path}: damaged or cut short inside the header, at {len(start)} bytes")
     header = nifti_header.with_extensions(header, start[header.sizeof_hdr :])
     info = nifti_header.info(header, path, compressed=compressed, axes=axes, data_format=data_format)
     if not compressed and (size := Path(path).stat().st_size) < offset + info.nbytes:

@@ -38,7 +38,7 @@ def parse(start: bytes, path: str) -> tuple[Any, int]:
         raise DataError(f"{path}: not a NIfTI file (its first four bytes are {start[:4]!r}); is it damaged?")
     length = 348 if kind is Nifti1Header else 540
     if len(start) < length:
-        raise DataError(f"{path}: cut short inside the header, at {len(start)} bytes")
+        raise DataError(f"{path}: damaged or cut short inside the header, at {len(start)} bytes")
     header = kind(start[:length], check=False)
     magic = bytes(header["magic"].tobytes())[:3]
     if magic not in (b"n+1", b"n+2"):

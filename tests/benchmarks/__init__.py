@@ -1,4 +1,6 @@
-"""How fast is conv3dt beside its peers?  ``python -m tests.benchmarks [engine|command|startup] [--quick] [--json FILE]``.
+"""How fast is conv3dt beside its peers?
+
+``python -m tests.benchmarks [engine|command|startup] [--quick] [--json FILE]``.
 
 Every row is a ratio between two things measured in turn in the same run, because machines differ and drift; absolute
 figures are printed to make sense of the ratios.  Rows run in processes of their own, warmed up, and the median counts.

@@ -11,7 +11,6 @@ from .measure import Row, processes_in_turn, ratio
 
 PEERS = Path(__file__).parent / "peers"
 ASKED_TIME = {".nii": 3.0, ".nii.gz": 4.0}
-ASKED_MEMORY = 3.0
 
 
 def rows(quick: bool) -> list[Row]:
@@ -36,13 +35,14 @@ def _against_scripts(scan: Path, folder: Path, suffix: str, asked: float, rounds
     for peer, runs in zip(names, others, strict=True):
         times, peaks = [run.seconds for run in runs], [run.peak_mib for run in runs]
         found += [
-            Row(name, f"{peer}, time", f"{median(seconds):.2f} s", f"{median(times):.2f} s", ratio(times, seconds), asked),
-            Row(
-                name, f"{peer}, memory", f"{median(memory):.0f} MiB", f"{median(peaks):.0f} MiB", ratio(peaks, memory),
-                ASKED_MEMORY,
-            ),
+            Row(name, f"{peer}, time", _median(seconds, "s", 2), _median(times, "s", 2), ratio(times, seconds), asked),
+            Row(name, f"{peer}, memory", _median(memory, "MiB"), _median(peaks, "MiB"), ratio(peaks, memory), 3.0),
         ]  # fmt: skip
     return found
+
+
+def _median(values: list[float], unit: str, digits: int = 0) -> str:
+    return f"{median(values):.{digits}f} {unit}"
 
 
 def make_scan(path: Path, size: int) -> None:
