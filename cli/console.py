@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -47,7 +46,7 @@ def publish(
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout; what JSON has no number for becomes null."""
-    click.echo(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
+    click.echo(_json(value))
 
 
 def print_facts(facts: dict[str, Any]) -> None:
@@ -190,10 +189,15 @@ def progress(*, shown: bool) -> Iterator[Callable[[int], Callable[[int], None]] 
 def _write(path: str, report: Report) -> None:
     try:
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(_plain(report.as_dict()), file, indent=2, default=str)
-            file.write("\n")
+            file.write(_json(report.as_dict()) + "\n")
     except OSError as error:
         raise OutputError(f"report {path}: cannot be written: {error.strerror}") from None
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(_plain(value), indent=2, default=str, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
