@@ -41,7 +41,10 @@ class Engine(Protocol):
     compute_dtype: np.dtype[np.floating]
 
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        """Fill ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``; return how many values were lost."""
+        """Fill ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``; return how many values were lost.
+
+        Both are C-contiguous, or have their channels fastest where the engine likes that (`Choice.channels_last`).
+        """
         ...
 
     def close(self) -> None:
@@ -57,6 +60,11 @@ class Choice:
     device: str
     threads: int
     reason: str
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the engine likes its regions with the channels of a voxel side by side in memory."""
+        return self.engine == "tensor"
 
     @property
     def library_bytes(self) -> int:

@@ -72,10 +72,14 @@ def measure(case: Case, rounds: int) -> list[Row]:
     low, high = axis.sources(0, axis.length(case.n))
     source = rng.random((case.channels, *[high - low] * 3), np.float32)
     out = np.empty((case.filters, *[axis.length(case.n)] * 3), np.float32)
+    if choice.channels_last:  # as the pipeline lays out what it reads and what it writes to an interleaved file
+        source, out = (np.moveaxis(np.moveaxis(array, 0, -1).copy(), -1, 0) for array in (source, out))
     weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(4, 3, 0, 1, 2)))
-    volume = torch.from_numpy(source[:, : case.n, : case.n, : case.n].copy())[None]
+    volume = torch.from_numpy(np.ascontiguousarray(source[:, : case.n, : case.n, : case.n]))[None]
     pool = ThreadPoolExecutor(threads)
-    parts = np.array_split(out.reshape(-1), 4 * threads)
+    parts = np.array_split(
+        np.moveaxis(out, 0, -1).reshape(-1) if choice.channels_last else out.reshape(-1), 4 * threads
+    )
 
     def peer() -> None:
         with torch.inference_mode():
