@@ -179,7 +179,7 @@ def _run_files(job: Job, align: str, overwrite: bool, start: Any) -> Report:
     from conv3dt.pipeline import run
     from conv3dt.resources import peak
 
-    in_order = job.plan.in_slabs and job.source.channel is None and job.target.channel is None
+    in_order = job.plan.in_slabs and job.source.in_file_order and job.target.in_file_order
     sink = create_sink(job.target.path, job.target, overwrite=overwrite, threads=job.choice.threads, in_order=in_order)
     try:
         with closing(open_source(job.source, in_order=in_order)) as source:

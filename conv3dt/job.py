@@ -191,7 +191,8 @@ def _header(source: VolumeInfo, placement: Placement, shape: tuple[int, ...], st
 
     if header is None:
         header = nifti_header.fresh(source.spacing, source.affine, source.unit)
-    return nifti_header.upsampled(header, placement, shape, storage.dtype, (storage.slope, storage.inter))
+    axes = source.axes if source.header is not None else "ijk"
+    return nifti_header.upsampled(header, axes, placement, shape, storage.dtype, (storage.slope, storage.inter))
 
 
 def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tuple[int, ...]]:

@@ -116,11 +116,14 @@ def compiled(recipe: loops.Recipe, dtype: str) -> Callable[..., int]:
     kind = np.dtype(dtype)
     low, high = float_limits(Storage(_integer_for(recipe.limits)), kind)
     names: dict[str, Any] = {"__name__": loops.__name__, "np": np, "low": low, "high": high}
+    tables = loops.tables(recipe)
+    names |= {name: np.array(numbers) for name, numbers in tables.items()}
     if recipe.activation in SCALAR:
         names["activate"] = njit(nogil=True)(SCALAR[recipe.activation])
     text = loops.write(recipe)
     # numba's cache goes by file and name, so the name tells everything that the machine code is made from.
-    name = f"{loops.NAME}_{sha256(f'{text} {recipe} {kind} {_code(recipe.activation)}'.encode()).hexdigest()[:16]}"
+    made_from = f"{text} {recipe} {tables} {kind} {_code(recipe.activation)}"
+    name = f"{loops.NAME}_{sha256(made_from.encode()).hexdigest()[:16]}"
     exec(compile(text.replace(f"def {loops.NAME}(", f"def {name}("), loops.__file__, "exec"), names)
     function = names[name]
     try:

@@ -4,7 +4,8 @@ A phase of an axis has its own taps, so every row of output voxels is a sum over
 and, along x, over its own few taps.  Two forms of row:
 
 * *few taps*: all lines of a row are in flight at once and every output voxel is one expression, written once;
-* *many taps*: lines are taken one after the other into one row of sums per x-phase, which stays in the first cache.
+* *many taps*: lines are taken one after the other into one row of sums per x-phase, which stays in the first cache;
+  very many taps along x are taken in a loop too.
 
 Text, because the number of taps differs from phase to phase (a kernel of 3 at stride 2 has 2, 1, 2, 1 ...): written
 out, no tap is padded with a zero, so a NaN reaches exactly as far as the kernel does.  Text also fixes the order of
@@ -16,10 +17,13 @@ Arrays seen by the loops: ``source (channels, z, y, x)``, ``weights (sz * sy, fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from conv3dt.geometry import Axis, Phase
+
+MOST_WRITTEN = 24
+"""Up to this many taps along x are written out; above, compiling them takes longer than it saves."""
 
 NAME = "region"
 FEW_TAPS = 32
@@ -40,10 +44,15 @@ class Recipe:
     limits: tuple[int, int] | None
 
     @property
+    def written_out(self) -> bool:
+        """Whether the taps along x stand in the text one by one."""
+        return self.axes[2].kernel <= MOST_WRITTEN and self.axes[2].stride <= MOST_WRITTEN // 2
+
+    @property
     def few(self) -> bool:
         """Whether a whole output voxel is one expression."""
         lines = max(p.count for p in self.axes[0].phases()) * max(p.count for p in self.axes[1].phases())
-        return self.one_channel and lines * self.axes[2].kernel <= FEW_TAPS
+        return self.one_channel and self.written_out and lines * self.axes[2].kernel <= FEW_TAPS
 
 
 def write(recipe: Recipe) -> str:
@@ -61,12 +70,9 @@ def write(recipe: Recipe) -> str:
         f"def {NAME}(source, weights, bias, scale, shift, out, begin, end):",
         "    zero = weights.dtype.type(0)",
         "    clipped = 0",
-        f"    base_z = {_tuple(p.base - _first(z) for p in z.phases())}",
-        f"    base_y = {_tuple(p.base - _first(y) for p in y.phases())}",
-        f"    count_z = {_tuple(p.count for p in z.phases())}",
-        f"    count_y = {_tuple(p.count for p in y.phases())}",
         "    filters, depth, height, width = out.shape",
         f"    full = width // {x.stride}",
+        f"    sums = np.empty(({x.stride}, full + 1), weights.dtype)" if not recipe.few else "",
         "    for qz in range(begin, end):",
         f"        for rz in range(min({z.stride}, depth - qz * {z.stride})):",
         f"            for qy in range(-(-height // {y.stride})):",
@@ -77,11 +83,23 @@ def write(recipe: Recipe) -> str:
         "                    for f in range(filters):",
         "                        b = bias[f]",
     ]
+    if not recipe.few:
+        lines += ["                        " + line for line in _many(recipe)]
+        counts = []
     for count_z, count_y in counts:
         lines.append(f"                        if count_z[rz] == {count_z} and count_y[ry] == {count_y}:")
-        row = _few(recipe, count_z, count_y) if recipe.few else _many(recipe, count_z, count_y)
-        lines += ["                            " + line for line in row]
-    return "\n".join([*lines, "    return clipped", ""])
+        lines += ["                            " + line for line in _few(recipe, count_z, count_y)]
+    return "\n".join(line for line in [*lines, "    return clipped"] if line) + "\n"
+
+
+def tables(recipe: Recipe) -> dict[str, list[int]]:
+    """Return the numbers that the text reads by name: of each phase its first line, its taps and their place."""
+    found: dict[str, list[int]] = {}
+    for letter, axis in zip("zyx", recipe.axes, strict=True):
+        found[f"base_{letter}"] = [phase.base - _first(axis) for phase in axis.phases()]
+        found[f"count_{letter}"] = [phase.count for phase in axis.phases()]
+    found["place_x"] = [place for _, place in _x_phases(recipe.axes[2])]
+    return found
 
 
 def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
@@ -103,29 +121,57 @@ def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
     return _store(recipe, total)
 
 
-def _many(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
+def _many(recipe: Recipe) -> list[str]:
     z, y, x = recipe.axes
     text = [
-        f"sums = np.zeros(({x.stride}, full + 1), weights.dtype)",
+        "for r in range(sums.shape[0]):",
+        "    for q in range(sums.shape[1]):",
+        "        sums[r, q] = zero",
         "n = 0",
         "for c in range(source.shape[0]):",
-        f"    for jz in range({count_z}):",
-        f"        for jy in range({count_y}):",
+        "    for jz in range(count_z[rz]):",
+        "        for jy in range(count_y[ry]):",
         f"            line_z, line_y = first_z + jz * {z.dilation}, first_y + jy * {y.dilation}",
     ]
     inner = "            "
-    for phase, tap in _x_phases(x):
-        if not phase.count:
-            continue
-        offsets = [phase.base - _first(x) + j * phase.step for j in range(phase.count)]
-        text += [f"{inner}w{j} = weights[phase, f, n + {tap + j}]" for j in range(phase.count)]
-        terms = " + ".join(f"w{j} * source[c, line_z, line_y, q + {offset}]" for j, offset in enumerate(offsets))
-        text += [
-            f"{inner}for q in range(full + (width - full * {x.stride} > {phase.remainder})):",
-            f"{inner}    sums[{phase.remainder}, q] += {terms}",
-        ]
+    text += [inner + line for line in (_line_written_out(x) if recipe.written_out else _line_in_loops(x))]
     text.append(f"{inner}n += {x.kernel}")
-    return text + _store(recipe, lambda phase, _: f"sums[{phase.remainder}, q]")
+    if recipe.written_out:
+        return text + _store(recipe, lambda phase, _: f"sums[{phase.remainder}, q]")
+    finish = _finish(recipe, "sums[r, q]", f"q * {x.stride} + r")
+    return [
+        *text,
+        f"for r in range({x.stride}):",
+        f"    for q in range(full + (width - full * {x.stride} > r)):",
+        *("        " + line for line in finish),
+    ]
+
+
+def _line_written_out(x: Axis) -> list[str]:
+    """Add one source row to the sums of each x-phase, all of the phase's taps at once."""
+    text = []
+    for phase, tap in _x_phases(x):
+        offsets = [phase.base - _first(x) + j * phase.step for j in range(phase.count)]
+        text += [f"w{j} = weights[phase, f, n + {tap + j}]" for j in range(phase.count)]
+        terms = " + ".join(f"w{j} * source[c, line_z, line_y, q + {offset}]" for j, offset in enumerate(offsets))
+        if terms:
+            text += [
+                f"for q in range(full + (width - full * {x.stride} > {phase.remainder})):",
+                f"    sums[{phase.remainder}, q] += {terms}",
+            ]
+    return text
+
+
+def _line_in_loops(x: Axis) -> list[str]:
+    """The same tap by tap, for kernels so large that machine code written out would take minutes to make."""
+    return [
+        f"for r in range({x.stride}):",
+        "    for j in range(count_x[r]):",
+        "        t = weights[phase, f, n + place_x[r] + j]",
+        f"        line = source[c, line_z, line_y, base_x[r] + j * {x.dilation}:]",
+        f"        for q in range(full + (width - full * {x.stride} > r)):",
+        "            sums[r, q] += t * line[q]",
+    ]
 
 
 def _store(recipe: Recipe, total: Callable[[Phase, int], str]) -> list[str]:
@@ -171,7 +217,3 @@ def _x_phases(x: Axis) -> list[tuple[Phase, int]]:
 def _first(axis: Axis) -> int:
     """The first input that output 0 needs: where a region's source begins."""
     return axis.sources(0, 1)[0]
-
-
-def _tuple(values: Iterable[int]) -> str:
-    return "(" + "".join(f"{value}, " for value in values) + ")"

@@ -61,7 +61,7 @@ class TensorEngine:
         bias = np.zeros(layer.filters) if layer.bias is None else layer.bias
         try:
             self._weight = torch.from_numpy(kernel).to(self._device, memory_format=torch.channels_last_3d)
-            self._bias = torch.from_numpy(bias.astype(self.compute_dtype)).to(self._device)
+            self._bias = torch.from_numpy(bias.astype(self.compute_dtype)).to(self._device).view(-1, 1, 1, 1)
             probe = torch.zeros((1, layer.channels, 1, 1, 1), dtype=self._weight.dtype, device=self._device)
             self._full(probe, [0, 0, 0])
         except (RuntimeError, NotImplementedError, TypeError) as error:
@@ -75,11 +75,13 @@ class TensorEngine:
         try:
             with torch.inference_mode():
                 values = self._values(torch.from_numpy(source), out.shape[1:])
-                if self.storage.limits is not None:
+                activation = self.layer.config.activation
+                if activation != "linear" or self.storage.limits is not None:
+                    values = _ACTIVATIONS[activation](values + self._bias)
                     return store(values.cpu().numpy(), self.storage, out)
-                target, host = torch.from_numpy(out), values.cpu()
+                target, host, bias = torch.from_numpy(out), values.cpu(), self._bias[:, 0].cpu()
                 for plane in range(out.shape[1]):  # all at once, powers of two in the strides defeat the caches
-                    target[:, plane].copy_(host[:, plane])
+                    torch.add(host[:, plane], bias, out=target[:, plane])
                 return 0
         except torch.OutOfMemoryError as error:
             raise DoesNotFitError(
@@ -107,16 +109,15 @@ class TensorEngine:
         for dim, (start, length) in enumerate(zip(begin, shape, strict=True), start=1):
             cut = cut.narrow(dim, start, min(length, cut.shape[dim] - start))
         if cut.shape[1:] != shape:  # outputs that no tap reaches: bias only
-            whole = self._bias.view(-1, 1, 1, 1).expand(-1, *shape).clone()
+            whole = cut.new_zeros((cut.shape[0], *shape))
             whole[:, : cut.shape[1], : cut.shape[2], : cut.shape[3]] = cut
             cut = whole
-        return _ACTIVATIONS[self.layer.config.activation](cut)  # type: ignore[no-any-return]
+        return cut
 
     def _full(self, source: torch.Tensor, padding: list[int]) -> torch.Tensor:
         return torch.nn.functional.conv_transpose3d(
             source.contiguous(memory_format=torch.channels_last_3d),
             self._weight,
-            self._bias,
             stride=[axis.stride for axis in self._axes],
             dilation=[axis.dilation for axis in self._axes],
             padding=padding,

@@ -91,6 +91,7 @@ class Hdf5Sink:
         self._bytes: Any = None
         try:
             with writing(path):
+                self._original = _identity(self._pending.path) if existing else None
                 if existing:
                     shutil.copyfile(self._pending.path, self._pending.work)
                 self._bytes = _Bytes(self._pending.work)
@@ -116,6 +117,8 @@ class Hdf5Sink:
             self._file.close()
             self._bytes.check()
             self._bytes.close()
+        if self._original is not None and self._original != _identity(self._pending.path):
+            raise OutputError(f"output {self._path}: the file was changed by another run meanwhile; run again")
         self._pending.commit()
 
     def abort(self) -> None:
@@ -129,6 +132,8 @@ class Hdf5Sink:
 
     def _create(self, name: str, info: VolumeInfo) -> Any:
         if name in self._file:
+            if not isinstance(self._file[name], h5py.Dataset):
+                raise OutputError(f"output {self._path}: is a group of its own; name a dataset in it")
             del self._file[name]
         dataset = self._file.create_dataset(name, info.shape, info.dtype, fill_time="never", **info.layout)
         for key, value in info.attributes.items():
@@ -165,6 +170,11 @@ def _check_target(target: str, name: str, *, overwrite: bool) -> bool:
             f"output {target}:{name}: exists already; say --overwrite (overwrite=True) or choose another name"
         )
     return True
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _Bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from copy import deepcopy
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ from nibabel.nifti2 import Nifti2Header
 from numpy.typing import NDArray
 
 from conv3dt.affine import Placement
-from conv3dt.axes import name_axes
+from conv3dt.axes import SPATIAL, name_axes
 from conv3dt.errors import DataError
 from conv3dt.io.volume import VolumeInfo, check_numbers
 
 MOST_DIM_NIFTI1 = 32767
-MOST_EXTENSION_BYTES = 2**28
+MOST_VOXELS = 2**56
+MOST_EXTENSION_BYTES = 2**24
 UNSAFE = {"int64": "int32", "uint64": "uint32", "float16": "float32", "bool": "uint8"}
 """Types that other tools cannot read in NIfTI, and what is written in their place."""
 
@@ -58,6 +61,8 @@ def _check(header: Any, path: str) -> None:
     if not 1 <= rank <= 7:
         raise DataError(f"{path}: the header claims {rank} axes; NIfTI has 1 to 7")
     shape = [int(n) for n in header["dim"][1 : rank + 1]]
+    if prod(shape) > MOST_VOXELS:
+        raise DataError(f"{path}: the header claims {'x'.join(map(str, shape))} voxels, which no file holds")
     if min(shape) < 1:
         raise DataError(f"{path}: the header claims {'x'.join(map(str, shape))} voxels; each axis needs at least 1")
     try:
@@ -87,34 +92,22 @@ def info(header: Any, path: str, *, compressed: bool, axes: str | None, data_for
         raise DataError(f"{path}: a volume must have 3 to 7 axes, got {rank} ({'x'.join(map(str, shape))})")
     slope, inter = _scaling(header)
     matrix = world(header)
-    spatial_unit, _ = header.get_xyzt_units() if _units_known(header) else ("unknown", "")
-    zooms = tuple(float(abs(z)) for z in header["pixdim"][1:4])
+    names = axes or name_axes("ijk", rank, data_format, path)
+    zooms = [float(abs(z)) for z, letter in zip(header["pixdim"][1:], names, strict=False) if letter in SPATIAL]
     return VolumeInfo(
         path=path,
         format="nifti2" if isinstance(header, Nifti2Header) else "nifti1",
         shape=shape,
-        axes=axes or name_axes("ijk", rank, data_format, path),
+        axes=names,
         dtype=header.get_data_dtype(),
         slope=slope,
         inter=inter,
         fortran=True,
         affine=matrix,
         spacing=(zooms[0], zooms[1], zooms[2]),
-        unit={"unknown": "", "meter": "m", "mm": "mm", "micron": "um"}[spatial_unit],
+        unit={1: "m", 2: "mm", 3: "um"}.get(int(header["xyzt_units"]) & 7, ""),
         compressed=compressed,
         header=header,
-    )
-
-
-def _units_known(header: Any) -> bool:
-    return int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) and int(header["xyzt_units"]) & 56 in (
-        0,
-        8,
-        16,
-        24,
-        32,
-        40,
-        48,
     )
 
 
@@ -156,7 +149,12 @@ def qform(header: Any) -> NDArray[np.float64]:
 
 
 def upsampled(
-    header: Any, placement: Placement, shape: tuple[int, ...], dtype: np.dtype[Any], scaling: tuple[float, float]
+    header: Any,
+    axes: str,
+    placement: Placement,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    scaling: tuple[float, float],
 ) -> Any:
     """Return the header of the output: what depends on the grid recomputed, all else kept.
 
@@ -164,9 +162,9 @@ def upsampled(
     chosen where an axis is longer than NIfTI-1 can say.
 
     Args:
-        header: the input's.
+        header: the input's; axes: what its axes mean.
         placement: where the output grid lies, axes ``i, j, k``.
-        shape: output voxels per axis, as listed.
+        shape: output voxels per axis, space first.
         dtype: of the stored numbers.
         scaling: slope and intercept of the stored numbers.
     """
@@ -180,14 +178,21 @@ def upsampled(
         world_matrix = np.eye(4)
         world_matrix[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
         new["srow_x"], new["srow_y"], new["srow_z"] = (world_matrix @ matrix)[:3]
-    for axis, stride in enumerate(placement.strides, start=1):
-        new["pixdim"][axis] = header["pixdim"][axis] / stride
+    steps = list(zip(header["pixdim"][1:], axes, strict=False))
+    for axis, (size, stride) in enumerate(zip(_of(steps, SPATIAL), placement.strides, strict=True), start=1):
+        new["pixdim"][axis] = size / stride
+    for axis, size in enumerate(_of(steps, set(axes) - SPATIAL - {"c"}), start=4):
+        new["pixdim"][axis] = size
     new["dim"] = [len(shape), *shape, *[1] * (7 - len(shape))]
     new.set_data_dtype(dtype)
     new["scl_slope"], new["scl_inter"] = (float("nan"), float("nan")) if scaling == (1.0, 0.0) else scaling
     new["vox_offset"] = 0
     _drop_slice_timing(new, header)
     return new
+
+
+def _of(steps: list[tuple[Any, str]], letters: Collection[str]) -> list[Any]:
+    return [size for size, letter in steps if letter in letters]
 
 
 def _converted(header: Any, *, big: bool) -> Any:

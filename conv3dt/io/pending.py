@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,21 +22,41 @@ class PendingFile:
             OutputError: the target exists and may not be replaced, or its folder refuses.
         """
         self.path = check_target(path, overwrite=overwrite)
-        self.work = self.path.with_name(f".{self.path.name[:200]}.{os.getpid()}.part")
+        self._replaces = overwrite
         try:
-            self.work.touch(exist_ok=True)
+            descriptor, work = tempfile.mkstemp(".part", f".{self.path.name[:200]}.", self.path.parent)
+            os.fchmod(descriptor, _mode(self.path))
+            os.close(descriptor)
         except OSError as error:
             raise OutputError(f"output {path}: cannot be created: {error.strerror}") from None
+        self.work = Path(work)
 
     def commit(self) -> None:
-        """Make the file durable and give it its name."""
+        """Make the file durable and give it its name.
+
+        Raises:
+            OutputError: another run made a file of that name meanwhile, and it may not be replaced.
+        """
         with writing(str(self.path)):
             descriptor = os.open(self.work, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            self._name()
+
+    def _name(self) -> None:
+        if self._replaces:
             os.replace(self.work, self.path)
+            return
+        try:
+            os.link(self.work, self.path)  # unlike a rename, refuses if the name is taken by now
+        except FileExistsError:
+            raise OutputError(f"output {self.path}: was made by another run meanwhile; say --overwrite") from None
+        except OSError:  # a file system without links
+            os.replace(self.work, self.path)
+            return
+        self.work.unlink()
 
     def abort(self) -> None:
         """Leave nothing behind."""
@@ -65,17 +86,27 @@ class PendingFile:
             ) from None
 
 
+def _mode(path: Path) -> int:
+    """The permissions of the file to be replaced, or those of any new file."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def check_target(path: str, *, overwrite: bool) -> Path:
     """Return where an output will be, if it may be there; nothing is created.
 
     Raises:
         OutputError: it exists and may not be replaced, or there is no such folder.
     """
-    target = Path(path).resolve()
     try:
+        target = Path(path).resolve()
         exists, is_file = target.exists(), target.is_file()
-    except OSError as error:
-        raise OutputError(f"output {path}: cannot be created: {error.strerror}; choose another name") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OutputError(f"output {path}: cannot be created: {reason}; choose another name") from None
     if exists and not overwrite:
         raise OutputError(f"output {path}: exists already; say --overwrite (overwrite=True) or choose another name")
     if exists and not is_file:

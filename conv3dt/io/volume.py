@@ -78,6 +78,11 @@ class VolumeInfo:
         return first, second, third
 
     @property
+    def in_file_order(self) -> bool:
+        """Whether volumes follow one another in a NIfTI file, each by planes of its third axis."""
+        return self.channel is None and self.spatial == (0, 1, 2)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the stored numbers, unpacked."""
         return int(np.prod([int(n) for n in self.shape], dtype=object)) * self.dtype.itemsize
