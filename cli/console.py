@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conv3dt.axes import SPATIAL
-from conv3dt.errors import OutputError
+from conv3dt.errors import ArgumentError, OutputError
+from conv3dt.paths import split
 
 if TYPE_CHECKING:
     from conv3dt.report import Report, VolumeFacts
@@ -33,8 +35,6 @@ def publish(
         verbose: matrices and reasons too.
         to_stdout: the table is what was asked for, and goes to stdout.
     """
-    if path is not None:
-        _write(path, report)
     if as_json:
         print_json(report.as_dict())
     elif not quiet and not to_stdout and sys.stderr.isatty():
@@ -42,6 +42,19 @@ def publish(
     elif not quiet:
         for line in lines(report, verbose=verbose):
             click.echo(line, err=not to_stdout)
+    if path is not None:
+        _write(path, report)
+
+
+def check_report(path: str | None, *volumes: str) -> None:
+    """Refuse a report that could not be written, or that would replace a volume, before the work is done."""
+    if path is None:
+        return
+    target = os.path.realpath(path)
+    if target in (os.path.realpath(split(volume)[0]) for volume in volumes):
+        raise ArgumentError(f"report {path}: is a volume of this run; choose another name")
+    if not os.path.isdir(os.path.dirname(target)) or os.path.isdir(target):
+        raise OutputError(f"report {path}: cannot be written there; choose another name")
 
 
 def print_json(value: Any) -> None:

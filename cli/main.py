@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -61,6 +62,8 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if not os.environ.get("CONV3DT_TRACEBACK"):
+        warnings.simplefilter("ignore")  # what matters is counted, and told in the report
     try:
         code = conv3dt.main(standalone_mode=False)
         _flush()
@@ -91,11 +94,14 @@ class _Stopped(BaseException):
 
 def _stop(number: int, frame: Any) -> NoReturn:
     del frame
+    for every in (signal.SIGINT, signal.SIGTERM):  # a second one would break off the cleaning up
+        signal.signal(every, signal.SIG_IGN)
     raise _Stopped(128 + number)
 
 
 def _flush() -> None:
-    sys.stdout.flush()
+    if sys.stdout is not None:  # None where the shell closed it
+        sys.stdout.flush()
 
 
 def _say(text: str, code: int) -> int:

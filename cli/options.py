@@ -44,7 +44,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # not generic before 
         """Return an int or a tuple of three."""
         if not isinstance(value, str):
             return value
-        if not re.fullmatch(r"\s*\d+(\s*[,xX]\s*\d+){0,2}\s*", value):
+        if not re.fullmatch(r"\s*\d{1,9}(\s*[,xX]\s*\d{1,9}){0,2}\s*", value):
             self.fail(f"one whole number or three, such as 2, 2,2,1 or 2x2x1, got {value!r}", param, ctx)
         numbers = tuple(int(number) for number in re.split(r"[,xX]", value))
         if len(numbers) == 2:

@@ -32,7 +32,7 @@ def shape(volume: str, as_json: bool, report: str | None, quiet: bool, verbose: 
     from .console import publish
 
     layer, rest = split_layer(options)
-    if re.fullmatch(r"\d+([,xX]\d+)*", volume):
+    if re.fullmatch(r"\d{1,12}([,xX]\d{1,12})*", volume):
         numbers = tuple(int(number) for number in re.split(r"[,xX]", volume))
         facts = shape_of_numbers(numbers, **rest, **layer)
     else:

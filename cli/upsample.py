@@ -47,9 +47,10 @@ def upsample(
     """
     import conv3dt
 
-    from .console import progress, publish
+    from .console import check_report, progress, publish
 
     layer, rest = split_layer(options)
+    check_report(report, input, output)
     with progress(shown=not quiet and not rest["dry_run"]) as start:
         done = conv3dt.upsample_file(input, output, start=start, **rest, **layer)
     publish(done, as_json=as_json, path=report, quiet=quiet, verbose=verbose)

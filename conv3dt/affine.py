@@ -61,6 +61,8 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
             coincide, as in ANTs and dipy).
         kernel: ``(k1, k2, k3, filters, channels)``, needed for ``centroid``.
     """
+    if not isinstance(align, str) or align not in ALIGNMENTS:
+        raise ArgumentError(f"align must be one of {', '.join(ALIGNMENTS)}, got {align!r}")
     truth = [axis.shift for axis in axes]
     if kernel is not None:
         middles = _centroid(kernel, strict=align == "centroid")
@@ -74,8 +76,6 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
         "edge": [(1 - axis.stride) / (2 * axis.stride) for axis in axes],
         "origin": [0.0, 0.0, 0.0],
     }
-    if align not in said:
-        raise ArgumentError(f"align must be one of {', '.join(ALIGNMENTS)}, got {align!r}")
     if align == "centroid" and kernel is None:
         raise ArgumentError("align 'centroid' needs the taps of a kernel; give weights or a named kernel")
     drift = [(there - here) * axis.stride for there, here, axis in zip(said[align], truth, axes, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from conv3dt.request import LayerRequest
@@ -43,9 +44,13 @@ def output_shape(
 
     request = LayerRequest(**layer)
     config = request.config()
-    sizes = tuple(int(n) for n in shape)
-    if len(sizes) < 3:
-        raise ArgumentError(f"shape must have at least three axes, got {shape}")
+    try:
+        sizes = tuple(int(n) for n in shape)
+        whole = sizes == tuple(shape)
+    except (TypeError, ValueError):
+        sizes, whole = (), False
+    if len(sizes) < 3 or not whole or min(sizes) < 1:
+        raise ArgumentError(f"shape must be at least three whole numbers of at least 1, got {shape!r}")
     if data_format is None or len(sizes) == 3:
         more = (config.filters,) if config.filters > 1 else ()
         return (*config.output_shape(sizes[:3]), *sizes[3:], *more)
@@ -103,6 +108,7 @@ def upsample(
     """
     import numpy as np
 
+    from conv3dt.errors import ArgumentError
     from conv3dt.io import array as arrays
     from conv3dt.pipeline import run
 
@@ -114,6 +120,8 @@ def upsample(
         max_memory=max_memory, tile=tile,
     )  # fmt: skip
     result = arrays.matching(out, job.target)
+    if out is not None and np.may_share_memory(out, volume):
+        raise ArgumentError("out must not share memory with the volume; give an array of its own")
     run(job, source, arrays.ArraySink(result))
     if is_array:
         return result
@@ -121,8 +129,8 @@ def upsample(
 
 
 def upsample_file(
-    input: str,
-    output: str,
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     axes: str | None = None,
     data_format: str | None = None,
@@ -156,6 +164,7 @@ def upsample_file(
     from conv3dt.describe import job_report
     from conv3dt.io.files import check_output, output_format, read_info
 
+    input, output = os.fspath(input), os.fspath(output)
     form = output_format(output)
     request = LayerRequest(**layer)
     info = read_info(input, axes=axes, data_format=data_format)

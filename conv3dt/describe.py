@@ -116,6 +116,9 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
     if job.source.dtype.name in ("int64", "uint64", "float16") and job.target.format.startswith("nifti"):
         if job.target.dtype.kind in "iu":
             found.append(f"{job.source.dtype} cannot be read by other tools in NIfTI; {job.target.dtype} is written")
+    if "nifti_header" in job.target.attributes and job.source.header is not None and job.source.header.extensions:
+        if len(job.target.attributes["nifti_header"]) < job.source.header.extensions.get_sizeondisk():
+            found.append("the header's extensions are too large for an HDF5 attribute and are left out")
     if tally is None:
         return found
     if tally.clipped:

@@ -173,8 +173,11 @@ def reflect(index: int, n: int, boundary: str) -> int | None:
     """
     if 0 <= index < n:
         return index
-    if boundary == "zero":
-        return None
+    return None if boundary == "zero" else mirrored(index, n, boundary)
+
+
+def mirrored(index: int, n: int, boundary: str) -> int:
+    """Return the voxel of ``0 .. n-1`` that stands in for an ``index`` outside, under ``edge`` or ``reflect``."""
     if boundary == "edge":
         return min(max(index, 0), n - 1)
     if n == 1:
@@ -191,5 +194,8 @@ def covering(low: int, high: int, n: int, boundary: str) -> tuple[int, int]:
     """
     if high - low > 4 * n:  # a tiny volume under a huge kernel: everything is needed, do not enumerate
         return 0, n
-    inside = [i for i in (reflect(index, n, boundary) for index in range(low, high)) if i is not None]
-    return (min(inside), max(inside) + 1) if inside else (0, 0)
+    first, last = max(low, 0), min(high, n)
+    found = [first, last - 1] if first < last else []
+    if boundary != "zero":
+        found += [mirrored(index, n, boundary) for index in (*range(low, min(0, high)), *range(max(n, low), high))]
+    return (min(found), max(found) + 1) if found else (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,8 @@ def _volume_facts(info: VolumeInfo) -> dict[str, Any]:
     if info.affine is not None:
         from nibabel.orientations import aff2axcodes
 
-        facts["orientation"] = "".join(code or "?" for code in aff2axcodes(info.affine))
+        with suppress(ValueError, ArithmeticError):  # a matrix that is singular or not finite points nowhere
+            facts["orientation"] = "".join(code or "?" for code in aff2axcodes(info.affine))
     if info.header is not None:
         facts |= _nifti_facts(info.header)
     if info.format == "hdf5":

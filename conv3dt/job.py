@@ -12,13 +12,14 @@ from conv3dt.affine import Placement, place
 from conv3dt.axes import SPATIAL
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
-from conv3dt.errors import ArgumentError, DataError
+from conv3dt.errors import DataError
 from conv3dt.io.volume import VolumeInfo
 from conv3dt.layer.concrete import Layer
-from conv3dt.layer.config import triple
+from conv3dt.layer.config import check_choice, triple
 from conv3dt.plan import Demand, Plan, make_plan
 from conv3dt.resources import Resources
 
+MOST_BYTES = 2**60
 HDF5_BYTES = 32 * 2**20
 STREAM_BYTES = 16 * 2**20
 DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
@@ -75,12 +76,14 @@ def make_job(
         limits: threads and memory.
     """
     check_channels(layer, source.path, source.shape, source.axes)
-    storage = _storage(source, dtype or ("same" if layer.name == "nearest" else "float32"), form)
+    storage = _storage(source, ("same" if layer.name == "nearest" else "float32") if dtype is None else dtype, form)
     _check_taps(layer, storage)
     placement = place(layer.config.axes, align, layer.kernel)
     target = _target(source, layer, placement, storage, path, form)
     backwards = source.fortran or target.fortran
     walked = layer.reversed() if backwards else layer
+    if max(source.nbytes, target.nbytes) > MOST_BYTES:
+        raise DataError(f"{source.path}: {'x'.join(map(str, target.shape))} output voxels are more than any file holds")
     batch = prod(source.shape[axis] for axis in source.batch)
     voxels = batch * prod(target.space)
     choice = choose(layer.config, layer.channels, voxels, device=device, threads=limits.threads)
@@ -100,7 +103,9 @@ def make_job(
         boundary=layer.boundary,
         batch=batch,
         demand=demand,
-        budget=limits.budget(choice.library_bytes + _format_bytes(source) + _format_bytes(target)),
+        budget=limits.budget(
+            choice.library_bytes + 3 * layer.kernel.nbytes + _format_bytes(source) + _format_bytes(target)
+        ),
         tile=None if tile is None else turn(triple("tile", tile)),
         chunks=turn(_chunks(target)),
         slabs=bool(streams),
@@ -131,8 +136,7 @@ def _check_taps(layer: Layer, storage: Storage) -> None:
 
 
 def _storage(source: VolumeInfo, dtype: str, form: str) -> Storage:
-    if dtype not in DTYPES:
-        raise ArgumentError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    check_choice("dtype", dtype, DTYPES)
     if dtype != "same":
         return Storage(np.dtype(dtype))
     kind = source.dtype.newbyteorder("=")
@@ -215,7 +219,7 @@ def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tupl
 def _format_bytes(info: VolumeInfo) -> int:
     """Memory that reading or writing a format takes whatever the size of regions: libraries, blocks of a stream."""
     if info.format == "hdf5":
-        return HDF5_BYTES
+        return HDF5_BYTES + 2 * prod(int(n) for n in info.layout.get("chunks", (0,))) * info.dtype.itemsize
     return STREAM_BYTES if info.compressed else 0
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -17,7 +16,7 @@ from conv3dt.axes import SPATIAL
 from conv3dt.geometry import reflect
 from conv3dt.io.volume import Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
-from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region
+from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region, places
 
 Progress = Callable[[int], None]
 
@@ -122,7 +121,7 @@ def _steps(job: Job) -> Iterator[_Step]:
     sizes = [job.source.shape[axis] for axis in job.source.batch]
     order = sizes[::-1] if job.backwards else sizes
     number = 0
-    for volume in product(*map(range, order)):
+    for volume in places(order):
         for region in job.plan.regions():
             yield _Step(number, volume[::-1] if job.backwards else volume, region)
             number += 1

@@ -8,9 +8,8 @@ ever blended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import ceil, lcm, prod
 
 from conv3dt.errors import DoesNotFitError
@@ -99,8 +98,9 @@ class Plan:
 
     def regions(self) -> Iterator[Region]:
         """Yield the regions of one volume, slowest axis outermost."""
-        starts = (range(0, n, size) for n, size in zip(self.output_shape, self.tile, strict=True))
-        for start in product(*starts):
+        counts = [ceil(n / size) for n, size in zip(self.output_shape, self.tile, strict=True)]
+        for place in places(counts):
+            start = tuple(number * size for number, size in zip(place, self.tile, strict=True))
             stop = tuple(min(a + size, n) for a, size, n in zip(start, self.tile, self.output_shape, strict=True))
             yield self._region(Box(start, stop))
 
@@ -111,6 +111,20 @@ class Plan:
             source.append((low, high))
             read.append(covering(low, high, n, self.boundary))
         return Region(target, _box(source), _box(read))
+
+
+def places(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield all index tuples below ``counts``, the last fastest; unlike itertools.product without lists of them.
+
+    >>> list(places([2, 2]))
+    [(0, 0), (0, 1), (1, 0), (1, 1)]
+    """
+    for number in range(prod(counts)):
+        place = []
+        for count in reversed(counts):
+            number, rest = divmod(number, count)
+            place.append(rest)
+        yield tuple(reversed(place))
 
 
 def make_plan(

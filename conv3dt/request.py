@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from conv3dt import kernels
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from conv3dt.weights import Weights
 
 
+MOST_TAPS = 2**26
 LAYER_ARGUMENTS = ("strides", "padding", "output_padding", "dilation_rate", "filters", "kernel_size", "bias")
 """What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
 
@@ -84,6 +86,8 @@ class LayerRequest:
         """
         if self.is_named:
             strides = triple("scale", 2 if self.scale is None else self.scale)
+            if max(strides) > MOST_TAPS:
+                raise ArgumentError(f"scale must be at most {MOST_TAPS} an axis, got {max(strides)}")
             size = tuple(kernels.size(self.kernel_name, stride) for stride in strides)
             return layer_config(
                 filters=1, kernel_size=size, strides=strides, padding="same", activation=self.activation
@@ -123,6 +127,8 @@ class LayerRequest:
         config = self.config()
         if self.use_bias:
             raise ArgumentError("use_bias needs weights with a bias; named kernels have none")
+        if prod(config.kernel_size) > MOST_TAPS:
+            raise ArgumentError(f"scale {config.strides} takes more than {MOST_TAPS} taps; upsample in steps")
         rows = [np.array(kernels.taps(self.kernel_name, stride)) for stride in config.strides]
         kernel = rows[0][:, None, None] * rows[1][:, None] * rows[2]
         return Layer(config, kernel[..., None, None], None, self.outside, self.kernel_name)

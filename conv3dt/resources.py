@@ -57,7 +57,7 @@ def parse_bytes(value: object) -> int:
     (8589934592, 500000000, 1024)
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
-    if not found or (count := int(float(found[1]) * UNITS[(found[2] or "").lower()])) < 1:
+    if not found or len(found[1]) > 18 or (count := int(float(found[1]) * UNITS[(found[2] or "").lower()])) < 1:
         raise ArgumentError(f"max-memory must be a size such as 8GiB or 500MB, got {value!r}")
     return count
 

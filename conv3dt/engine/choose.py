@@ -30,7 +30,7 @@ TENSOR_FLOPS_PER_CHANNEL = 5e9
 TENSOR_FLOPS = 80e9
 TENSOR_VOXELS = 0.3e9
 DIRECT_IMPORT, TENSOR_IMPORT, GPU_START = 0.3, 1.5, 4.0
-DIRECT_BYTES, TENSOR_BYTES = 120 * 2**20, 420 * 2**20
+DIRECT_BYTES, TENSOR_BYTES = 145 * 2**20, 420 * 2**20
 """Memory that the engine's libraries take."""
 
 
@@ -86,7 +86,7 @@ class Choice:
 
 def check_device(device: str) -> str:
     """Return the torch name of a device option."""
-    name = device.lower().replace("gpu", "cuda")
+    name = device.lower().replace("gpu", "cuda") if isinstance(device, str) else ""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise ArgumentError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")
     return name

@@ -29,6 +29,8 @@ class Storage:
     def compute_dtype(self) -> np.dtype[np.floating]:
         """float32 where that holds every stored value exactly, else float64."""
         wide = (self.dtype.itemsize >= 4 and self.dtype.kind in "iu") or self.dtype == np.float64
+        if self.limits is not None and (self.slope, self.inter) != (1.0, 0.0):
+            wide = True  # scaled and scaled back, small steps on a large offset would be lost
         return np.dtype(np.float64 if wide else np.float32)
 
 

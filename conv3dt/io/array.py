@@ -91,6 +91,8 @@ def matching(out: NDArray[Any] | None, target: VolumeInfo) -> NDArray[Any]:
     """Return ``out`` if it can hold the output, or new memory in the order in which it will be written."""
     if out is None:
         return np.empty(target.shape, target.dtype, order="F" if target.fortran else "C")
+    if not isinstance(out, np.ndarray):
+        raise ArgumentError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != target.shape or out.dtype != target.dtype or not out.flags.writeable:
         raise ArgumentError(
             f"out must be a writeable array of shape {target.shape} and type {target.dtype}, "

@@ -61,16 +61,12 @@ class GzipReader:
                 raise DataError(f"{self._path}: ends {len(view) - done} bytes early; the header promises more voxels")
             done += got
 
-    def read(self, count: int) -> bytes:
-        """Return up to ``count`` bytes."""
-        buffer = bytearray(count)
-        done = 0
-        while done < count:
-            got = self._next(memoryview(buffer)[done:])
-            if not got:
-                break
-            done += got
-        return bytes(buffer[:done])
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes."""
+        scrap = memoryview(bytearray(min(count, BLOCK_BYTES)))
+        while count:
+            self.read_into(scrap[: min(count, len(scrap))])
+            count -= min(count, len(scrap))
 
     def finish(self) -> None:
         """Read to the end, so that the checksum is compared.

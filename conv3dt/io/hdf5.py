@@ -42,6 +42,7 @@ SCALING_NAMES = ("scl_slope", "scl_inter")
 
 DEFAULT_DATASET = "/data"
 CHUNK = 64
+MOST_ATTRIBUTE_BYTES = 60000
 
 
 def read_info(path: str, *, axes: str | None = None, data_format: str | None = None) -> VolumeInfo:
@@ -60,6 +61,7 @@ class Hdf5Source:
             self.info = _info(_dataset(file, path), path, axes, data_format)
         self._file = h5py.File(paths.split(path)[0], "r", locking=False)
         self._dataset = _dataset(self._file, path)
+        _check_filters(self._dataset, path)
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box."""
@@ -265,6 +267,18 @@ def _dataset(file: Any, path: str) -> Any:
     return found[0]
 
 
+def _check_filters(dataset: Any, path: str) -> None:
+    """Say which filter is missing, rather than that the file is damaged."""
+    packing = dataset.id.get_create_plist()
+    for n in range(packing.get_nfilters()):
+        code, _, _, name = packing.get_filter(n)
+        if not h5py.h5z.filter_avail(code):
+            with suppress(ImportError):
+                import hdf5plugin  # noqa: F401  (registers its filters)
+        if not h5py.h5z.filter_avail(code):
+            raise DataError(f"{path}: is packed by the filter {_text(name) or code}; pip install hdf5plugin")
+
+
 def _candidates(file: Any) -> list[Any]:
     found: list[Any] = []
 
@@ -289,7 +303,7 @@ def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) ->
     names = axes or name_axes(_labels(dataset, data_format), dataset.ndim, data_format, path)
     header = _header(attributes)
     stated = attributes.get("affine")
-    matrix = np.asarray(stated, np.float64) if stated is not None and np.shape(stated) == (4, 4) else None
+    matrix = _matrix(stated)
     size, unit = _spacing(attributes, names)
     if matrix is not None:
         size = spacing(matrix)
@@ -317,7 +331,7 @@ def _labels(dataset: Any, data_format: str | None) -> str:
     found = "".join(_text(label) for label in np.atleast_1d(dataset.attrs.get("DIMENSION_LABELS", "")))
     stated = dataset.attrs.get("axes", "")
     if not found and isinstance(stated, (str, bytes)):
-        found = stated.decode() if isinstance(stated, bytes) else stated
+        found = _text(stated)
     if not found and "axistags" in dataset.attrs:
         with suppress(ValueError, KeyError, TypeError):
             found = "".join(axis["key"] for axis in json.loads(dataset.attrs["axistags"])["axes"])
@@ -336,7 +350,10 @@ def _is_own(dataset: Any, name: str) -> bool:
     """Whether an attribute stands for itself: references into the file mean nothing in another one."""
     if name in ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"):
         return False
-    kind = dataset.attrs.get_id(name).dtype
+    try:
+        kind = dataset.attrs.get_id(name).dtype
+    except TypeError:  # a type that NumPy does not have
+        return False
     return kind.kind != "O" or (
         h5py.check_ref_dtype(kind) is None and h5py.check_vlen_dtype(kind) in (None, str, bytes)
     )
@@ -362,6 +379,14 @@ def _numbers(value: Any) -> list[float] | None:
     except (TypeError, ValueError):
         return None
     return found
+
+
+def _matrix(value: Any) -> NDArray[np.float64] | None:
+    with suppress(ValueError, TypeError):
+        matrix = np.asarray(value, np.float64)
+        if matrix.shape == (4, 4) and np.isfinite(matrix).all():
+            return matrix
+    return None
 
 
 def _number(attributes: dict[str, Any], name: str, otherwise: float) -> float:
@@ -436,7 +461,10 @@ def upsampled_attributes(
     if header is not None:
         from conv3dt.io.nifti_header import serialised
 
-        attributes["nifti_header"] = np.frombuffer(serialised(header), np.uint8)
+        raw = serialised(header)
+        if len(raw) > MOST_ATTRIBUTE_BYTES:  # HDF5 keeps no larger attribute; without extensions a header always fits
+            raw = serialised(header, extensions=False)
+        attributes["nifti_header"] = np.frombuffer(raw, np.uint8)
     return attributes
 
 

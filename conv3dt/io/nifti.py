@@ -22,6 +22,9 @@ from conv3dt.io.volume import Index, VolumeInfo
 
 HEADER_BYTES = 540
 COPY_BYTES = 2**24
+MOST_WRITERS = 16
+MOST_PACKED = 1100
+"""No byte of a gzip file gives more bytes than about 1032 when it is unpacked."""
 
 
 def read_info(path: str, *, axes: str | None = None, data_format: str | None = None) -> VolumeInfo:
@@ -50,6 +53,10 @@ def _open(path: str, axes: str | None, data_format: str | None) -> tuple[VolumeI
         raise DataError(f"{path}: damaged or cut short inside the header, at {len(start)} bytes")
     header = nifti_header.with_extensions(header, start[header.sizeof_hdr :])
     info = nifti_header.info(header, path, compressed=compressed, axes=axes, data_format=data_format)
+    if compressed and info.nbytes > MOST_PACKED * Path(path).stat().st_size:
+        raise DataError(
+            f"{path}: the header promises {info.nbytes} bytes of voxels, more than gzip can pack into the file"
+        )
     if not compressed and (size := Path(path).stat().st_size) < offset + info.nbytes:
         raise DataError(
             f"{path}: the header promises {info.nbytes} bytes of voxels, the file holds {size - offset}; get it again"
@@ -94,7 +101,7 @@ class StreamSource:
     def __init__(self, path: str, info: VolumeInfo, offset: int) -> None:
         self.info = info
         self._stream = GzipReader(path)
-        self._stream.read(offset)
+        self._stream.skip(offset)
         self._plane = (info.shape[1], info.shape[0])
         self._planes = prod(info.shape[2:])
         self._held = np.empty((0, *self._plane), info.dtype)
@@ -221,9 +228,13 @@ class StreamSink:
     def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool, threads: int) -> None:
         self._pending = PendingFile(path, overwrite=overwrite)
         self._dtype = info.dtype
-        self._file = self._pending.work.open("wb")
-        self._stream = GzipWriter(self._file, threads=threads)
-        self._stream.write(memoryview(nifti_header.serialised(info.header)))
+        try:
+            self._file = self._pending.work.open("wb")
+            self._stream = GzipWriter(self._file, threads=min(threads, MOST_WRITERS))
+            self._stream.write(memoryview(nifti_header.serialised(info.header)))
+        except BaseException:
+            self._pending.abort()
+            raise
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Append a box of whole planes."""

@@ -19,7 +19,7 @@ from conv3dt.errors import DataError
 from conv3dt.io.volume import VolumeInfo, check_numbers
 
 MOST_DIM_NIFTI1 = 32767
-MOST_VOXELS = 2**56
+MOST_VOXELS = 2**62
 MOST_EXTENSION_BYTES = 2**24
 UNSAFE = {"int64": "int32", "uint64": "uint32", "float16": "float32", "bool": "uint8"}
 """Types that other tools cannot read in NIfTI, and what is written in their place."""
@@ -228,9 +228,11 @@ def fresh(spacing: tuple[float, float, float] | None, affine: NDArray[np.float64
     return header
 
 
-def serialised(header: Any) -> bytes:
+def serialised(header: Any, *, extensions: bool = True) -> bytes:
     """Return all bytes before the first voxel: header, extensions, and padding to a multiple of 16."""
     header = header.copy()
+    if not extensions:
+        header.extensions.clear()
     header["vox_offset"] = 0
     stream = io.BytesIO()
     header.write_to(stream)

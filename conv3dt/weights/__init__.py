@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MOST_TAPS = 2**26
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
     """A kernel as it came out of a file.
@@ -78,6 +81,8 @@ def checked(kernel: NDArray[np.generic], bias: NDArray[np.generic] | None, path:
             f"weights {path}: the kernel must have 5 axes (k1, k2, k3, filters, channels), or 3 for one channel, "
             f"got shape {kernel.shape}"
         )
+    if kernel.size > MOST_TAPS:
+        raise DataError(f"weights {path}: {kernel.size} taps are more than a kernel can have ({MOST_TAPS})")
     if 0 in kernel.shape:
         raise DataError(f"weights {path}: the kernel is empty, got shape {kernel.shape}")
     wide = kernel.dtype.kind in "iu" or kernel.dtype.itemsize > 4

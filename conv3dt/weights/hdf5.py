@@ -62,7 +62,7 @@ def _kernels(file: Any) -> list[str]:
 
 
 def _array(node: Any, path: str) -> NDArray[np.generic]:
-    if node.dtype.kind not in "iufb":
+    if node.shape is None or node.dtype.kind not in "iufb":
         raise DataError(f"weights {path}:{node.name}: must hold real numbers, got {node.dtype}")
     if node.nbytes > MOST_BYTES:
         raise DataError(f"weights {path}:{node.name}: {node.nbytes} bytes, more than a kernel can be ({MOST_BYTES})")
