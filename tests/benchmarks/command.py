@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +20,8 @@ def rows(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="conv3dt-bench-") as folder:
         size = 96 if quick else 192
         scan = Path(folder) / "scan.nii.gz"
-        make_scan(scan, size)
+        # Elsewhere: the peak of a process is never less than what its parent held when it was started.
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.command", str(scan), str(size)], check=True)
         for suffix, asked in ASKED_TIME.items():
             found += _against_scripts(scan, Path(folder), suffix, asked, 2 if quick else 5, f"{size}^3 -> {suffix}")
     return found
@@ -56,3 +58,7 @@ def make_scan(path: Path, size: int) -> None:
     fine = np.random.default_rng(1).normal(size=smooth.shape) * 12
     scan = np.where(radius < size * 0.42, 600 + 120 * smooth + fine, 0).clip(0, 4095).astype(np.int16)
     nib.save(nib.Nifti1Image(scan, np.diag([1.0, 1.0, 1.2, 1.0])), path)
+
+
+if __name__ == "__main__":
+    make_scan(Path(sys.argv[1]), int(sys.argv[2]))
