@@ -175,7 +175,7 @@ def _target(
         return replace(common, format=version, fortran=True, compressed=packed, header=header)
     if form == "array":
         return replace(common, format="array", header=header)
-    from conv3dt.io.hdf5 import upsampled_attributes, upsampled_layout
+    from conv3dt.io.hdf5_attributes import upsampled_attributes, upsampled_layout
 
     return replace(
         common,

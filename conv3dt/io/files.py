@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from conv3dt import paths
 from conv3dt.axes import check_axes
@@ -92,7 +93,7 @@ def output_format(path: str) -> str:
     raise ArgumentError(f"output {path}: the name does not say a format; {KNOWN}")
 
 
-def _module(path: str):  # type: ignore[no-untyped-def]
+def _module(path: str) -> Any:
     from importlib import import_module
 
     file, dataset = paths.split(path)
