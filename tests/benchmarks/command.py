@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +30,9 @@ def rows(quick: bool) -> list[Row]:
 
 def _against_scripts(scan: Path, folder: Path, suffix: str, asked: float, rounds: int, name: str) -> list[Row]:
     ours = [sys.executable, "-m", "conv3dt_cli", "upsample", str(scan), str(folder / f"a{suffix}"), "--overwrite"]
-    names = ["nibabel_torch", "nibabel_scipy"]
+    names = [f"nibabel_{library}" for library in ("torch", "scipy") if find_spec(library)]
+    if len(names) < 2:
+        print("scipy is not installed: its script is left out (pip install -c tests/constraints.txt -e '.[bench]')")
     theirs = [[sys.executable, str(PEERS / f"{peer}.py"), str(scan), str(folder / f"b{suffix}")] for peer in names]
     mine, *others = processes_in_turn([ours, *theirs], rounds)
     seconds, memory = [run.seconds for run in mine], [run.peak_mib for run in mine]
