@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conv3dt.weights import Weights
 
 
-MOST_TAPS = 2**26
+MOST_TAPS = 2**23
 LAYER_ARGUMENTS = ("strides", "padding", "output_padding", "dilation_rate", "filters", "kernel_size", "bias")
 """What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-MOST_TAPS = 2**26
+MOST_TAPS = 2**27
 
 
 @dataclass(frozen=True, slots=True, eq=False)
