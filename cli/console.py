@@ -129,11 +129,12 @@ def _layer(report: Report) -> list[tuple[str, str]]:
     text = [("kernel", ", ".join(part for part in parts if part))]
     letters = [letter for letter in report.input.axes if letter in SPATIAL]
     for letter, axis in zip(letters, report.axes, strict=True):
+        off = f", {axis.from_edge_grid:+g} voxels off the edge grid" if axis.from_edge_grid else ""
         text.append(
             (
                 f"axis {letter}",
                 f"{axis.input} -> {axis.output}, cropped {axis.crop_before}+{axis.crop_after}, output 0 at input "
-                f"{axis.shift:+g}, {axis.from_edge_grid:+g} voxels off the edge grid",
+                f"{axis.shift:+g}{off}",
             )
         )
     return text

@@ -56,4 +56,6 @@ def upsample(
     check_report(report, input, output)
     with progress(shown=not quiet and not rest["dry_run"]) as start:
         done = conv3dt.upsample_file(input, output, start=start, **rest, **layer)
+    if rest["dry_run"] and not quiet:
+        click.echo("dry run: nothing was written", err=True)
     publish(done, as_json=as_json, path=report, quiet=quiet, verbose=verbose)

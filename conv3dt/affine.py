@@ -64,7 +64,8 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
     if not isinstance(align, str) or align not in ALIGNMENTS:
         raise ArgumentError(f"align must be one of {', '.join(ALIGNMENTS)}, got {align!r}")
     truth = [axis.shift for axis in axes]
-    if kernel is not None:
+    # Where taps change sign their centre of mass says little (it may lie outside them), unless it was asked for.
+    if kernel is not None and (align == "centroid" or kernel.min() >= 0):
         middles = _centroid(kernel, strict=align == "centroid")
         if middles is not None:
             truth = [
@@ -93,8 +94,7 @@ def _centroid(kernel: NDArray[np.floating], *, strict: bool) -> list[float] | No
         if strict:
             raise ArgumentError("align 'centroid' needs a kernel whose taps do not sum to zero; use align 'kernel'")
         return None
-    grids = np.indices(taps.shape)
-    return [float((grid * taps).sum() / total) for grid in grids]
+    return [float((grid * taps).sum() / total) for grid in np.indices(taps.shape)]
 
 
 def spacing(matrix: NDArray[np.float64]) -> Shift:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from conv3dt.request import LayerRequest
@@ -42,7 +43,7 @@ def output_shape(
     """
     from conv3dt.errors import ArgumentError
 
-    request = LayerRequest(**layer)
+    request = _request(layer)
     config = request.config()
     try:
         sizes = tuple(int(n) for n in shape)
@@ -68,7 +69,7 @@ def upsample(
     axes: str | None = None,
     data_format: str | None = None,
     align: str = "kernel",
-    dtype: str | None = None,
+    dtype: Any = None,
     device: str = "auto",
     threads: int | None = None,
     max_memory: Any = None,
@@ -114,7 +115,7 @@ def upsample(
 
     source, info = _in_memory(volume, axes, data_format)
     is_array = isinstance(volume, np.ndarray)
-    request, form = LayerRequest(**layer), "array" if is_array else "nifti"
+    request, form = _request(layer), "array" if is_array else "nifti"
     job = _job(
         info, request, "the result", form, align=align, dtype=dtype, device=device, threads=threads,
         max_memory=max_memory, tile=tile,
@@ -135,7 +136,7 @@ def upsample_file(
     axes: str | None = None,
     data_format: str | None = None,
     align: str = "kernel",
-    dtype: str | None = None,
+    dtype: Any = None,
     device: str = "auto",
     threads: int | None = None,
     max_memory: Any = None,
@@ -166,7 +167,7 @@ def upsample_file(
 
     input, output = os.fspath(input), os.fspath(output)
     form = output_format(output)
-    request = LayerRequest(**layer)
+    request = _request(layer)
     info = read_info(input, axes=axes, data_format=data_format)
     check_output(output, overwrite=overwrite)
     job = _job(
@@ -176,6 +177,15 @@ def upsample_file(
     if dry_run:
         return job_report(job, align)
     return _run_files(job, align, overwrite, start)
+
+
+def _request(layer: dict[str, Any]) -> LayerRequest:
+    """The arguments that choose a layer; a wrong name is answered like any function's."""
+    known = [each.name for each in fields(LayerRequest)]
+    for name in layer:
+        if name not in known:
+            raise TypeError(f"unexpected keyword argument {name!r}; a layer is chosen by {', '.join(known)}")
+    return LayerRequest(**layer)
 
 
 def _run_files(job: Job, align: str, overwrite: bool, start: Any) -> Report:
@@ -205,11 +215,16 @@ def _run_files(job: Job, align: str, overwrite: bool, start: Any) -> Report:
 
 
 def _job(
-    info: VolumeInfo, request: LayerRequest, path: str, form: str, *, align: str, dtype: str | None, device: str,
+    info: VolumeInfo, request: LayerRequest, path: str, form: str, *, align: str, dtype: Any, device: str,
     threads: int | None, max_memory: Any, tile: Any,
 ) -> Job:  # fmt: skip
     from conv3dt.job import make_job
     from conv3dt.resources import resources
+
+    if isinstance(dtype, type) or hasattr(dtype, "name"):  # NumPy's own ways to say a type
+        import numpy as np
+
+        dtype = np.dtype(dtype).name
 
     return make_job(
         info,

@@ -112,7 +112,11 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
         found.append(f"the kernel {job.layer.name} is all zeros: the output holds nothing but the bias")
     if max(abs(drift) for drift in job.placement.drift) > 1e-6:
         drift = ", ".join(f"{value:+.3g}" for value in job.placement.drift)
-        found.append(f"the header places voxels ({drift}) output voxels away from where this kernel puts them")
+        found.append(f"the header places voxels ({drift}) output voxels from where this kernel's weight lies")
+    header = job.target.header
+    if header is not None and not (int(header["sform_code"]) or int(header["qform_code"])) and any(job.placement.shift):
+        shift = ", ".join(f"{value:+g}" for value in job.placement.shift)
+        found.append(f"the scan has neither sform nor qform: its header cannot hold the shift ({shift}) input voxels")
     if job.source.dtype.name in ("int64", "uint64", "float16") and job.target.format.startswith("nifti"):
         if job.target.dtype.kind in "iu":
             found.append(f"{job.source.dtype} cannot be read by other tools in NIfTI; {job.target.dtype} is written")
@@ -122,7 +126,8 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
     if tally is None:
         return found
     if tally.clipped:
-        found.append(f"{tally.clipped} values did not fit {job.storage.dtype} and were clipped (NaN became 0)")
+        share = 100 * tally.clipped / max(tally.written * job.layer.filters, 1)
+        found.append(f"{tally.clipped} values ({share:.2g} %) did not fit {job.storage.dtype} and were clipped")
     if tally.rounded:
         found.append(f"{tally.rounded} input voxels are beyond 2^53, where whole numbers are rounded")
     if tally.not_finite:

@@ -151,7 +151,10 @@ def facts_of_file(path: str, *, axes: str | None = None, data_format: str | None
 
 def _is_kernel(path: str) -> bool:
     file, dataset = paths.split(path)
-    return file.lower().endswith((".npz", ".npy")) or (dataset or "").rsplit("/", 1)[-1].lower() == "kernel"
+    return file.lower().endswith((".npz", ".npy")) or (dataset or "").rsplit("/", 1)[-1].lower() in (
+        "kernel",
+        "kernel:0",
+    )
 
 
 def _kernel_facts(path: str) -> dict[str, Any]:

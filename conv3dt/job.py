@@ -170,9 +170,12 @@ def _target(
     )
     header = _header(source, placement, shape, storage, form)
     if form == "nifti":
+        from conv3dt.io import nifti_header
+
         version = "nifti2" if header.sizeof_hdr == 540 else "nifti1"
         packed = path.lower().endswith(".gz")
-        return replace(common, format=version, fortran=True, compressed=packed, header=header)
+        place = nifti_header.world(header)  # as the file can say it: without sform and qform it has no origin
+        return replace(common, format=version, fortran=True, compressed=packed, header=header, affine=place)
     if form == "array":
         return replace(common, format="array", header=header)
     from conv3dt.io.hdf5_attributes import upsampled_attributes, upsampled_layout

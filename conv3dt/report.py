@@ -29,8 +29,9 @@ class VolumeFacts:
 class AxisFacts:
     """The geometry of one axis; ``shift`` in input voxels, ``drift`` and lengths in voxels.
 
-    ``shift`` is the input index at which output voxel 0 lies; ``from_edge_grid`` how many output voxels the layer's
-    grid lies off the one that keeps the first face; ``drift`` how many the header lies off the layer's grid.
+    ``shift`` is the input index at which the header puts output voxel 0; ``from_edge_grid`` how many output voxels
+    further along the axis the content then lies than on the grid that keeps the first face; ``drift`` how many output
+    voxels the header lies off the kernel's own grid.
     """
 
     kernel: int
@@ -121,6 +122,6 @@ def axis_facts(axis: Axis, n: int, *, shift: float, drift: float) -> AxisFacts:
         input=n,
         output=axis.length(n),
         shift=shift,
-        from_edge_grid=axis.drift,
+        from_edge_grid=(1 - axis.stride) / 2 - shift * axis.stride,
         drift=drift,
     )

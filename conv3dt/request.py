@@ -145,13 +145,20 @@ class LayerRequest:
         from conv3dt.weights import checked, read_weights
 
         if self.weights is None:
-            raise ArgumentError("weights are missing; give a file or an array, or a named kernel")
+            given = " and ".join(self._given(LAYER_ARGUMENTS))
+            raise ArgumentError(f"{given} needs weights: give a file or an array; for a named kernel say scale")
         if isinstance(self.weights, str) or hasattr(self.weights, "__fspath__"):
             found = read_weights(str(self.weights))
         else:
             import numpy as np
 
-            found = checked(np.asarray(self.weights), None, "given as an array", "array")
+            try:
+                array = np.asarray(self.weights)
+            except ValueError:
+                raise DataError(
+                    "weights must be one array (k1, k2, k3, filters, channels); give bias by itself"
+                ) from None
+            found = checked(array, None, "given as an array", "array")
         if self.bias is not None:
             import numpy as np
 

@@ -100,3 +100,23 @@ def test_volumes_listed_before_space_come_out_the_same_in_every_format(run: Run,
         expected = np.stack([conv3dt.upsample(volume, scale=(1, 2, 2)) for volume in series], axis=-1)
         np.testing.assert_allclose(load(tmp_path / target), expected, rtol=1e-6)
         assert nibabel.load(tmp_path / target).header["pixdim"][1:5].tolist() == [8, 2, 1, 1]
+
+
+def test_a_header_that_cannot_say_where_it_lies_is_told_of(run: Run, tmp_path: Path) -> None:
+    source = save_nifti(tmp_path / "a.nii", whole_numbers(4, 4, 4), pixdim=[1, 2, 2, 2, 0, 0, 0, 0])
+    done = run("upsample", source, tmp_path / "b.nii")
+    assert done.code == 0
+    assert "neither sform nor qform" in done.err
+    report = run("upsample", source, tmp_path / "c.nii", "--json").json
+    assert report["output"]["affine"] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert run("info", tmp_path / "c.nii", "--json").json[0]["affine"] == report["output"]["affine"]
+    placed = run("upsample", save_nifti(tmp_path / "d.nii", whole_numbers(4, 4, 4), np.eye(4)), tmp_path / "e.nii")
+    assert "neither sform nor qform" not in placed.err
+
+
+def test_numpy_types_and_wrong_names_in_python() -> None:
+    volume = np.ones((2, 2, 2), np.float32)
+    assert conv3dt.upsample(volume, dtype=np.int16).dtype == np.int16
+    assert conv3dt.upsample(volume, dtype=np.dtype("uint8")).dtype == np.uint8
+    with pytest.raises(TypeError, match="unexpected keyword argument 'skale'"):
+        conv3dt.upsample(volume, skale=2)

@@ -262,7 +262,7 @@ def test_align_of_a_kernel_of_no_symmetry(
 def test_a_header_off_the_kernels_grid_is_warned_of(run: Run, scan: Path, tmp_path: Path) -> None:
     assert "warning" not in run("upsample", scan, tmp_path / "a.nii").err
     done = run("upsample", scan, tmp_path / "b.nii", "--align", "origin")
-    assert "output voxels away from where this kernel puts them" in done.err
+    assert "output voxels from where this kernel's weight lies" in done.err
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8", "uint16", "same"])

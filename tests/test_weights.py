@@ -246,3 +246,14 @@ def test_a_small_file_that_unpacks_to_far_too_much_is_refused(
     monkeypatch.setattr(f"conv3dt.weights.{module}.MOST_BYTES", KERNEL.nbytes - 1)
     with pytest.raises(DataError, match="more than a kernel can be"):
         read_weights(str(path))
+
+
+def test_keras_writes_colon_zero_behind_its_names(tmp_path: Path) -> None:
+    kernel, bias = np.ones((2, 2, 2, 3, 1), np.float32), np.arange(3, dtype=np.float32)
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file["up/up/kernel:0"], file["up/up/bias:0"] = kernel, bias
+    for name in ("/up/up", "/up/up/kernel:0"):
+        found = read_weights(f"{tmp_path}/model.h5:{name}")
+        np.testing.assert_array_equal(found.kernel, kernel)
+        assert found.bias is not None
+        np.testing.assert_array_equal(found.bias, bias)

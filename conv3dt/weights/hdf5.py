@@ -21,16 +21,25 @@ def read(path: str, name: str | None) -> tuple[NDArray[np.generic], NDArray[np.g
         with h5py.File(path, "r", locking=False) as file:
             node = _named(file, path, name) if name and name != "/" else _only(file, path)
             if isinstance(node, h5py.Group):
-                if not isinstance(node.get("kernel"), h5py.Dataset):
+                found = _child(node, "kernel")
+                if found is None:
                     raise DataError(f"weights {path}:{name}: a group without a dataset 'kernel'; name the dataset")
-                node = node["kernel"]
-            beside = node.parent.get("bias")
-            bias = beside if isinstance(beside, h5py.Dataset) and beside.name != node.name else None
+                node = found
+            beside = _child(node.parent, "bias")
+            bias = beside if beside is not None and beside.name != node.name else None
             return _array(node, path), None if bias is None else _array(bias, path)
     except (OSError, KeyError, RuntimeError) as error:
         if isinstance(error, (DataError, InputMissingError)):
             raise
         raise DataError(f"weights {path}: cannot be read as HDF5: {str(error).splitlines()[0]}") from None
+
+
+def _child(group: Any, name: str) -> Any:
+    """A dataset of a group; Keras writes ``:0`` behind its name."""
+    import h5py
+
+    found = (group.get(each) for each in (name, f"{name}:0"))
+    return next((node for node in found if isinstance(node, h5py.Dataset)), None)
 
 
 def _named(file: Any, path: str, name: str) -> Any:
