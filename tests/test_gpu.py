@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def test_cuda_is_the_cpu_to_rounding(channels: int, filters: int, kernel: int, s
     rng = np.random.default_rng(0)
     volume = rng.normal(size=(20, 17, 12, channels)).astype(np.float32)
     taps = rng.normal(size=(kernel, kernel, kernel, filters, channels)).astype(np.float32)
-    arguments = {"weights": taps, "strides": strides, "padding": "same", "boundary": boundary}
+    arguments: dict[str, Any] = {"weights": taps, "strides": strides, "padding": "same", "boundary": boundary}
     on_cpu, on_gpu, again = (
         conv3dt.upsample(volume, device=device, data_format="channels_last", **arguments)
         for device in ("cpu", "cuda", "cuda")
