@@ -45,7 +45,8 @@ class DirectEngine:
         recipe = loops.Recipe(
             _canonical(self._axes), layer.channels == 1, activation, None if self._indirect else storage.limits
         )
-        self._loops = compiled(recipe, self.compute_dtype.name)
+        out = self.compute_dtype if self._indirect else storage.dtype
+        self._loops = compiled(recipe, self.compute_dtype.name, out.name)
         kind = self.compute_dtype.type
         self._weights = phases.pack(layer.kernel.astype(kind), self._axes)
         bias = np.zeros(layer.filters) if layer.bias is None else layer.bias
@@ -111,7 +112,7 @@ def _canonical(axes: tuple[Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis]:
 
 
 @lru_cache(maxsize=64)
-def compiled(recipe: loops.Recipe, dtype: str) -> Callable[..., int]:
+def compiled(recipe: loops.Recipe, dtype: str, out: str) -> Callable[..., int]:
     """Return the loops of a recipe as machine code; numba keeps it on disk between runs where it may."""
     kind = np.dtype(dtype)
     low, high = float_limits(Storage(_integer_for(recipe.limits)), kind)
@@ -127,9 +128,17 @@ def compiled(recipe: loops.Recipe, dtype: str) -> Callable[..., int]:
     exec(compile(text.replace(f"def {loops.NAME}(", f"def {name}("), loops.__file__, "exec"), names)
     function = names[name]
     try:
-        return njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # nowhere to keep a cache: a read-only installation without a home
-        return njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return _loaded(njit(nogil=True, cache=True)(function), kind, out)
+    except Exception:  # no place for a cache, or a damaged one: compile anew, and let that say what is wrong
+        return _loaded(njit(nogil=True)(function), kind, out)
+
+
+def _loaded(function: Callable[..., int], kind: np.dtype[Any], out: str) -> Callable[..., int]:
+    """Call the loops once on nothing, so that they are compiled, or loaded, here and not in some thread."""
+    value = kind.type(1)
+    source, weights, bias = (np.zeros((1,) * axes, kind) for axes in (4, 3, 1))
+    function(source, weights, bias, value, value, np.zeros((1,) * 4, out), 0, 0)
+    return function
 
 
 def _code(activation: str) -> str:
