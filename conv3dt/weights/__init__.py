@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conv3dt import paths
 from conv3dt.errors import DataError, InputMissingError
@@ -25,6 +25,9 @@ class Weights:
         kernel: Keras layout ``(k1, k2, k3, filters, channels)``, float32 or float64, finite.
         bias: ``(filters,)`` or None.
         path: where it came from; format: in which format; layout: how the array was understood.
+        config: what the file says of the layer, in the names and spellings of Keras 2.9's ``get_config`` (any part of
+            it: a PyTorch state dict says nothing, a Keras archive everything); None where it says nothing.
+        notes: what was done to bring the kernel into Keras's terms, for the report.
     """
 
     kernel: NDArray[np.floating]
@@ -32,6 +35,8 @@ class Weights:
     path: str
     format: str
     layout: str
+    config: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_zero(self) -> bool:
