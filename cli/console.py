@@ -125,8 +125,12 @@ def _layer(report: Report) -> list[tuple[str, str]]:
         "bias" if layer.use_bias else "",
         layer.activation if layer.activation != "linear" else "",
         f"boundary {layer.boundary}",
+        "each channel by itself" if layer.per_channel else "",
+        f"{layer.reduce} over channels" if layer.reduce else "",
     ]
     text = [("kernel", ", ".join(part for part in parts if part))]
+    text += [("layout", layer.layout)] if layer.layout else []
+    text += [("note", note) for note in layer.notes]
     letters = [letter for letter in report.input.axes if letter in SPATIAL]
     for letter, axis in zip(letters, report.axes, strict=True):
         off = f", {axis.from_edge_grid:+g} voxels off the edge grid" if axis.from_edge_grid else ""

@@ -16,7 +16,7 @@ import click
 from conv3dt.affine import ALIGNMENTS
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.kernels import KERNELS
-from conv3dt.layer.config import ACTIVATIONS
+from conv3dt.request import LAYOUTS, REDUCTIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LAYER_NAMES = (
@@ -32,6 +32,13 @@ LAYER_NAMES = (
     "activation",
     "use_bias",
     "boundary",
+    "layer",
+    "layout",
+    "kernel_initializer",
+    "bias_initializer",
+    "seed",
+    "per_channel",
+    "reduce",
 )
 
 
@@ -61,14 +68,23 @@ def layer_options(command: Command) -> Command:
         command,
         click.option("--scale", type=NUMBERS, help="Output voxels per input voxel, for named kernels.  [default: 2]"),
         click.option("--kernel", type=click.Choice(KERNELS), help="Named kernel.  [default: linear]"),
-        click.option("--weights", metavar="FILE", help="Kernel file: .npz, .npy or file.h5:/kernel."),
-        click.option("--kernel-size", type=NUMBERS, help="Kernel size, where no weights are (shape)."),
-        click.option("--filters", type=click.IntRange(min=1), help="Output channels, likewise (shape)."),
+        click.option(
+            "--weights",
+            metavar="FILE",
+            help="Kernel: .npz, .npy, .safetensors, PyTorch .pt, ONNX, Keras .keras and .h5; FILE:/name chooses one.",
+        ),
+        click.option("--layout", type=click.Choice(LAYOUTS), help="Axes of the weights.  [default: the format's]"),
+        click.option("--layer", metavar="FILE", help="The layer's arguments as JSON, from Keras's get_config()."),
+        click.option("--kernel-initializer", metavar="NAME", help="Draw the weights, as Keras does."),
+        click.option("--bias-initializer", metavar="NAME", help="Draw the bias too.  [default: zeros]"),
+        click.option("--seed", type=click.IntRange(min=0), help="Of what is drawn."),
+        click.option("--kernel-size", type=NUMBERS, help="Kernel size, where no weights say it."),
+        click.option("--filters", type=click.IntRange(min=1), help="Output channels, likewise.  [default: 1]"),
         click.option("--strides", type=NUMBERS, help="Output voxels per input voxel, for weights.  [default: 1]"),
         click.option("--padding", metavar="[valid|same]", help="As in Keras.  [default: valid]"),
         click.option("--output-padding", type=NUMBERS, help="As in Keras: fixes the output's length."),
         click.option("--dilation-rate", type=NUMBERS, help="Distance of taps, where all strides are 1.  [default: 1]"),
-        click.option("--activation", type=click.Choice(ACTIVATIONS), help="As in Keras.  [default: linear]"),
+        click.option("--activation", metavar="NAME", help="As in Keras; with numbers: 'relu(max_value=6)'."),
         click.option("--use-bias/--no-bias", default=None, help="Insist on the bias or leave it out."),
         click.option(
             "--boundary", type=click.Choice(BOUNDARIES), help="Outside the volume.  [default: edge; zero for weights]"
@@ -79,6 +95,12 @@ def layer_options(command: Command) -> Command:
             default="kernel",
             show_default=True,
             help="What fixes the header's grid.",
+        ),
+        click.option("--per-channel", is_flag=True, help="A kernel of one channel for each channel by itself."),
+        click.option(
+            "--reduce",
+            type=click.Choice(REDUCTIONS),
+            help="Of the channels keep the number of the largest, or make them probabilities.",
         ),
     )
 

@@ -41,6 +41,7 @@ def output_shape(
         >>> output_shape((1, 32, 32, 32), kernel_size=3, strides=2, filters=8, data_format="channels_first")
         (8, 65, 65, 65)
     """
+    from conv3dt.axes import SPATIAL, name_axes, upsampled_axes
     from conv3dt.errors import ArgumentError
 
     request = _request(layer)
@@ -52,14 +53,9 @@ def output_shape(
         sizes, whole = (), False
     if len(sizes) < 3 or not whole or min(sizes) < 1:
         raise ArgumentError(f"shape must be at least three whole numbers of at least 1, got {shape!r}")
-    if data_format is None or len(sizes) == 3:
-        more = (config.filters,) if config.filters > 1 else ()
-        return (*config.output_shape(sizes[:3]), *sizes[3:], *more)
-    if data_format == "channels_first":
-        return (*sizes[:-4], config.filters, *config.output_shape(sizes[-3:]))
-    if data_format == "channels_last":
-        return (*sizes[:-4], *config.output_shape(sizes[-4:-1]), config.filters)
-    raise ArgumentError(f"data_format must be channels_last or channels_first, got {data_format!r}")
+    names = name_axes("012", len(sizes), data_format or request.data_format, "shape")
+    space = config.output_shape(n for n, letter in zip(sizes, names, strict=True) if letter in SPATIAL)
+    return upsampled_axes(names, sizes, space, request.filters_of(config, names, sizes))[1]
 
 
 def upsample(
@@ -94,7 +90,10 @@ def upsample(
         **layer: either ``scale`` (2 by default) and ``kernel`` (``nearest``, ``linear``, ``cubic``, ``lanczos3``,
             ``gaussian``), or ``weights`` (a file or an array ``(k1, k2, k3, filters, channels)``), ``bias``,
             ``strides``, ``padding``, ``output_padding``, ``dilation_rate``, ``activation`` and ``use_bias`` as in
-            Keras's ``Conv3DTranspose``; and ``boundary``: ``zero``, ``edge`` or ``reflect``.
+            Keras's ``Conv3DTranspose``; or ``layer`` with all of them (a JSON file, a ``get_config()`` dict, or a
+            layer, which brings its weights); ``kernel_initializer`` and ``seed`` draw weights.  ``boundary``:
+            ``zero``, ``edge`` or ``reflect``.  ``per_channel``: a kernel of one channel for every channel by itself;
+            ``reduce``: ``argmax`` keeps only the number of the largest channel, ``softmax`` makes probabilities.
 
     Returns:
         An array for an array, a nibabel image for an image.  Filters, if there are several, are the last axis.
@@ -113,9 +112,10 @@ def upsample(
     from conv3dt.io import array as arrays
     from conv3dt.pipeline import run
 
-    source, info = _in_memory(volume, axes, data_format)
+    request = _request(layer)
+    source, info = _in_memory(volume, axes, data_format or request.data_format)
     is_array = isinstance(volume, np.ndarray)
-    request, form = _request(layer), "array" if is_array else "nifti"
+    form = "array" if is_array else "nifti"
     job = _job(
         info, request, "the result", form, align=align, dtype=dtype, device=device, threads=threads,
         max_memory=max_memory, tile=tile,
@@ -168,7 +168,7 @@ def upsample_file(
     input, output = os.fspath(input), os.fspath(output)
     form = output_format(output)
     request = _request(layer)
-    info = read_info(input, axes=axes, data_format=data_format)
+    info = read_info(input, axes=axes, data_format=data_format or request.data_format)
     check_output(output, overwrite=overwrite)
     job = _job(
         info, request, output, form, align=align, dtype=dtype, device=device, threads=threads, max_memory=max_memory,
@@ -228,7 +228,7 @@ def _job(
 
     return make_job(
         info,
-        request.layer(),
+        request.concrete(info.channels),
         path=path,
         form=form,
         align=align,

@@ -6,6 +6,8 @@ volume after another (``t`` first).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from conv3dt.errors import ArgumentError, DataError
 
 SPATIAL = frozenset("ijkxyz012")
@@ -42,6 +44,33 @@ def name_axes(names: str, ndim: int, data_format: str | None, path: str) -> str:
     if names == "ijk":
         return names + volumes + "c" if data_format == "channels_last" else "c" + names + volumes
     return volumes + names + "c" if data_format == "channels_last" else volumes + "c" + names
+
+
+def upsampled_axes(
+    axes: str, shape: Sequence[int], space: Sequence[int], filters: int | None
+) -> tuple[str, tuple[int, ...]]:
+    """Return axes and shape of what a volume becomes.
+
+    Args:
+        axes: of the volume; shape: its voxels per axis.
+        space: what its spatial axes become.
+        filters: what its channels become: a new last axis where it has none; None if they become one label.
+
+    >>> upsampled_axes("t012", (5, 8, 8, 8), (16, 16, 16), 3)
+    ('t012c', (5, 16, 16, 16, 3))
+    >>> upsampled_axes("c012", (9, 8, 8, 8), (16, 16, 16), None)
+    ('012', (16, 16, 16))
+    """
+    lengths = iter(space)
+    sizes = [
+        (letter, (filters or 0) if letter == "c" else next(lengths) if letter in SPATIAL else n)
+        for letter, n in zip(axes, shape, strict=True)
+    ]
+    if filters is None:
+        sizes = [(letter, n) for letter, n in sizes if letter != "c"]
+    elif "c" not in axes and filters > 1:
+        sizes.append(("c", filters))
+    return "".join(letter for letter, _ in sizes), tuple(n for _, n in sizes)
 
 
 def check_axes(axes: object, ndim: int) -> str:

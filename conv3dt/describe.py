@@ -67,6 +67,10 @@ def _layer(job: Job, align: str) -> LayerFacts:
         use_bias=job.layer.bias is not None,
         boundary=job.layer.boundary,
         align=align,
+        layout=job.layer.layout,
+        per_channel=job.layer.per_channel,
+        reduce="argmax" if job.layer.argmax else None,
+        notes=job.layer.notes,
     )
 
 
@@ -126,7 +130,7 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
     if tally is None:
         return found
     if tally.clipped:
-        share = 100 * tally.clipped / max(tally.written * job.layer.filters, 1)
+        share = 100 * tally.clipped / max(tally.written * job.filters, 1)
         found.append(f"{tally.clipped} values ({share:.2g} %) did not fit {job.storage.dtype} and were clipped")
     if tally.rounded:
         found.append(f"{tally.rounded} input voxels are beyond 2^53, where whole numbers are rounded")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from conv3dt import paths
 from conv3dt.affine import place
-from conv3dt.axes import SPATIAL, check_axes, name_axes
+from conv3dt.axes import SPATIAL, check_axes, name_axes, upsampled_axes
 from conv3dt.engine.choose import choose
 from conv3dt.errors import ArgumentError
-from conv3dt.layer.config import LayerConfig
+from conv3dt.layer.config import DTYPES, LayerConfig, check_choice
 from conv3dt.plan import Demand, make_plan
 from conv3dt.report import LayerFacts, PlanFacts, Report, VolumeFacts, axis_facts
 from conv3dt.request import LayerRequest
@@ -20,8 +20,10 @@ from conv3dt.version import __version__
 
 if TYPE_CHECKING:
     from conv3dt.io.volume import VolumeInfo
+    from conv3dt.layer.concrete import Layer
 
-ITEMSIZE = {"float32": 4, "float64": 8, "int16": 2, "uint8": 1, "uint16": 2, "same": 4}
+ITEMSIZE = {"float32": 4, "float64": 8, "int16": 2, "uint8": 1, "uint16": 2, "uint32": 4}
+LABELS = {"uint8": 2**8, "uint16": 2**16, "uint32": 2**32}
 
 
 def shape_of_numbers(
@@ -34,66 +36,74 @@ def shape_of_numbers(
     """
     if not 3 <= len(shape) <= 5 or min(shape) < 1:
         raise ArgumentError(f"shape must be three to five numbers of at least 1, got {'x'.join(map(str, shape))}")
-    if (dtype or "float32") not in ITEMSIZE:
-        raise ArgumentError(f"dtype must be one of {', '.join(ITEMSIZE)}, got {dtype!r}")
-    names = check_axes(axes, len(shape)) if axes else name_axes("012", len(shape), data_format, "shape")
+    if dtype is not None:
+        check_choice("dtype", dtype, DTYPES)
     request = LayerRequest(**layer)
-    loaded = request.layer() if request.weights is not None else None
+    loaded = request.concrete() if request.weights is not None else None
     config = request.config() if loaded is None else loaded.config
-    spatial = [n for n, letter in enumerate(names) if letter in SPATIAL]
-    channels = 1 if "c" not in names else shape[names.index("c")]
+    data_format = data_format or request.data_format
+    names = check_axes(axes, len(shape)) if axes else name_axes("012", len(shape), data_format, "shape")
     if loaded is not None:
         from conv3dt.job import check_channels
 
         check_channels(loaded, "shape", shape, names)
-    space = [shape[n] for n in spatial]
-    output = list(shape)
-    for n, length in zip(spatial, config.output_shape(space), strict=True):
-        output[n] = length
-    if "c" in names:
-        output[names.index("c")] = config.filters
-    more = "c" if "c" not in names and config.filters > 1 else ""
-    output += [config.filters] * len(more)
-    size = ITEMSIZE[dtype or "float32"]
+    channels = shape[names.index("c")] if "c" in names else 1
+    space = [n for n, letter in zip(shape, names, strict=True) if letter in SPATIAL]
+    after, output = upsampled_axes(names, shape, config.output_shape(space), request.filters_of(config, names, shape))
+    kind = _kind(request, dtype, channels if request.per_channel else config.filters)
     placement = place(config.axes, align, None if loaded is None else loaded.kernel)
-    kind = "float32" if dtype in (None, "same") else dtype
     return Report(
         version=__version__,
         input=VolumeFacts("(given)", "shape", shape, names, "float32", 4 * prod(shape), None, "", None),
-        output=VolumeFacts("(given)", "shape", tuple(output), names + more, kind, size * prod(output), None, "", None),
-        layer=_layer_facts(request, config, channels, align, use_bias=loaded is not None and loaded.bias is not None),
+        output=VolumeFacts("(given)", "shape", output, after, kind, ITEMSIZE[kind] * prod(output), None, "", None),
+        layer=_layer_facts(request, config, loaded, channels, align),
         axes=tuple(
             axis_facts(axis, n, shift=shift, drift=drift)
             for axis, n, shift, drift in zip(config.axes, space, placement.shift, placement.drift, strict=True)
         ),
-        plan=_plan_facts(request, config, channels, space, prod(output) // config.filters, size),
+        plan=_plan_facts(request, config, channels, space, output, after, ITEMSIZE[kind]),
     )
 
 
+def _kind(request: LayerRequest, dtype: str | None, labels: int) -> str:
+    """The type that would be written."""
+    if request.reduce == "argmax" and dtype in (None, "same"):
+        return next(kind for kind, most in LABELS.items() if labels <= most)
+    return "float32" if dtype in (None, "same") else str(dtype)
+
+
 def _layer_facts(
-    request: LayerRequest, config: LayerConfig, channels: int, align: str, *, use_bias: bool
+    request: LayerRequest, config: LayerConfig, loaded: Layer | None, channels: int, align: str
 ) -> LayerFacts:
     return LayerFacts(
         name=request.kernel_name if request.is_named else str(request.weights or "kernel"),
         kernel_size=config.kernel_size,
         filters=config.filters,
-        channels=channels,
+        channels=1 if request.per_channel else channels,
         strides=config.strides,
         padding=config.padding,
         output_padding=config.output_padding,
         dilation_rate=config.dilation_rate,
         activation=config.activation,
-        use_bias=use_bias,
+        use_bias=loaded is not None and loaded.bias is not None,
         boundary=request.outside,
         align=align,
+        layout="" if loaded is None else loaded.layout,
+        per_channel=request.per_channel,
+        reduce=request.reduce,
+        notes=() if loaded is None else loaded.notes,
     )
 
 
 def _plan_facts(
-    request: LayerRequest, config: LayerConfig, channels: int, space: list[int], voxels: int, size: int
-) -> PlanFacts:
-    choice = choose(config, channels, voxels, device="cpu", threads=resources().threads)
-    demand = Demand(channels, config.filters, stored=4, computed=max(size, 4), written=size, scratch=choice.scratch(4))
+    request: LayerRequest, config: LayerConfig, channels: int, space: list[int], output: tuple[int, ...], axes: str,
+    size: int,
+) -> PlanFacts:  # fmt: skip
+    filters = output[axes.index("c")] if "c" in axes else 1
+    voxels = prod(output) // filters
+    inner = 1 if request.per_channel else channels
+    choice = choose(config, inner, voxels * (channels // inner), device="cpu", threads=resources().threads)
+    demand = Demand(channels, filters, stored=4, computed=max(size, 4), written=size, scratch=choice.scratch(4))
     plan = make_plan(
         config.axes,
         tuple(space),
@@ -121,10 +131,10 @@ def shape_of_file(
     from conv3dt.job import make_job
 
     request = LayerRequest(**layer)
-    source = read_info(path, axes=axes, data_format=data_format)
+    source = read_info(path, axes=axes, data_format=data_format or request.data_format)
     job = make_job(
         source,
-        request.layer() if request.has_weights else request.stand_in(source.channels),
+        request.concrete(source.channels) if request.has_weights else request.stand_in(source.channels),
         path="(output)",
         form="hdf5" if source.format == "hdf5" else "nifti",
         align=align,

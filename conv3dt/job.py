@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from conv3dt.affine import Placement, place
-from conv3dt.axes import SPATIAL
+from conv3dt.axes import SPATIAL, upsampled_axes
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
-from conv3dt.errors import DataError
+from conv3dt.errors import ArgumentError, DataError
 from conv3dt.io.volume import VolumeInfo
 from conv3dt.layer.concrete import Layer
-from conv3dt.layer.config import check_choice, triple
+from conv3dt.layer.config import DTYPES, check_choice, triple
 from conv3dt.plan import Demand, Plan, make_plan
+from conv3dt.request import check_per_channel
 from conv3dt.resources import Resources
 
 MOST_BYTES = 2**60
 HDF5_BYTES = 32 * 2**20
 STREAM_BYTES = 16 * 2**20
-DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
+NIFTI_LABEL = 1002
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +50,16 @@ class Job:
     plan: Plan
     backwards: bool
 
+    @property
+    def channels(self) -> int:
+        """How many input channels a voxel has."""
+        return self.source.channels if self.layer.per_channel else self.layer.channels
+
+    @property
+    def filters(self) -> int:
+        """How many output channels a voxel has in the file."""
+        return self.target.channels
+
 
 def make_job(
     source: VolumeInfo,
@@ -70,13 +81,15 @@ def make_job(
         path: of the output.
         form: ``nifti``, ``hdf5`` or ``array``.
         align: see `affine.place`.
-        dtype: one of `DTYPES`, or None: ``same`` for the kernel ``nearest``, which makes no new values, else float32.
+        dtype: one of `DTYPES`, or None: ``same`` for the kernel ``nearest``, which makes no new values, the smallest
+            unsigned type that holds the labels for an argmax, else float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         tile: output voxels per axis of a region, one number or three as listed; None chooses.
         limits: threads and memory.
     """
     check_channels(layer, source.path, source.shape, source.axes)
-    storage = _storage(source, ("same" if layer.name == "nearest" else "float32") if dtype is None else dtype, form)
+    computed = source.channels if layer.per_channel else layer.filters
+    storage = _label_storage(computed, dtype) if layer.argmax else _storage(source, layer, dtype, form)
     _check_taps(layer, storage)
     placement = place(layer.config.axes, align, layer.kernel)
     target = _target(source, layer, placement, storage, path, form)
@@ -86,15 +99,17 @@ def make_job(
         raise DataError(f"{source.path}: {'x'.join(map(str, target.shape))} output voxels are more than any file holds")
     batch = prod(source.shape[axis] for axis in source.batch)
     voxels = batch * prod(target.space)
-    choice = choose(layer.config, layer.channels, voxels, device=device, threads=limits.threads)
+    many = computed if layer.per_channel else 1
+    choice = choose(layer.config, layer.channels, voxels * many, device=device, threads=limits.threads)
     streams = (target.compressed and target.fortran) or (source.compressed and source.fortran)
     demand = Demand(
-        channels=layer.channels,
-        filters=layer.filters,
+        channels=layer.channels * many,
+        filters=target.channels,
         stored=source.dtype.itemsize,
         computed=storage.compute_dtype.itemsize,
         written=storage.dtype.itemsize,
-        scratch=choice.scratch(storage.compute_dtype.itemsize) + _writer_scratch(target, storage, backwards),
+        scratch=choice.scratch(storage.compute_dtype.itemsize) * computed // target.channels
+        + _writer_scratch(target, storage, backwards),
     )
     turn = _reversed if backwards else tuple
     plan = make_plan(
@@ -116,7 +131,8 @@ def make_job(
 def check_channels(layer: Layer, path: str, shape: tuple[int, ...], axes: str) -> None:
     """Refuse a volume of ``shape`` whose channels are not those of the layer."""
     channels = shape[axes.index("c")] if "c" in axes else 1
-    if channels == layer.channels:
+    check_per_channel(layer.per_channel, path, shape, axes)
+    if layer.per_channel or channels == layer.channels:
         return
     hint = "use a kernel made for them"
     if "c" not in axes:
@@ -135,7 +151,17 @@ def _check_taps(layer: Layer, storage: Storage) -> None:
         raise DataError(f"weights {layer.name}: hold taps beyond {storage.compute_dtype}; say --dtype float64")
 
 
-def _storage(source: VolumeInfo, dtype: str, form: str) -> Storage:
+def _label_storage(labels: int, dtype: str | None) -> Storage:
+    if dtype in (None, "same"):
+        return Storage(np.min_scalar_type(labels - 1))
+    storage = Storage(np.dtype(check_choice("dtype", dtype, DTYPES)))
+    if storage.limits is not None and labels - 1 > storage.limits[1]:
+        raise ArgumentError(f"dtype {dtype} cannot hold {labels} labels; leave it out to get the smallest that can")
+    return storage
+
+
+def _storage(source: VolumeInfo, layer: Layer, dtype: str | None, form: str) -> Storage:
+    dtype = dtype or ("same" if layer.name == "nearest" else "float32")
     check_choice("dtype", dtype, DTYPES)
     if dtype != "same":
         return Storage(np.dtype(dtype))
@@ -169,6 +195,8 @@ def _target(
         layout={},
     )
     header = _header(source, placement, shape, storage, form)
+    if header is not None and layer.argmax:
+        header["intent_code"], header["cal_min"], header["cal_max"] = NIFTI_LABEL, 0, 0
     if form == "nifti":
         from conv3dt.io import nifti_header
 
@@ -203,20 +231,13 @@ def _header(source: VolumeInfo, placement: Placement, shape: tuple[int, ...], st
 
 
 def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tuple[int, ...]]:
-    space = iter(layer.config.output_shape(source.space))
-    sizes = {"c": layer.filters}
-    shape = [
-        sizes.get(letter, next(space) if letter in SPATIAL else n)
-        for letter, n in zip(source.axes, source.shape, strict=True)
-    ]
-    axes = source.axes
-    if source.channel is None and layer.filters > 1:
-        axes, shape = axes + "c", [*shape, layer.filters]
+    filters = None if layer.argmax else source.channels if layer.per_channel else layer.filters
+    axes, shape = upsampled_axes(source.axes, source.shape, layer.config.output_shape(source.space), filters)
     if form == "nifti":
         axes, shape = _space_first(axes, shape)
     if form == "nifti" and len(axes) > 7:
         raise DataError(f"{source.path}: the output would have {len(axes)} axes; NIfTI has at most 7, write HDF5")
-    return axes, tuple(shape)
+    return axes, shape
 
 
 def _format_bytes(info: VolumeInfo) -> int:
@@ -234,10 +255,10 @@ def _reversed(values: tuple[int, ...]) -> tuple[int, ...]:
     return values[::-1]
 
 
-def _space_first(axes: str, shape: list[int]) -> tuple[str, list[int]]:
+def _space_first(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     """The order that NIfTI's header can speak of: space, then volumes, then channels."""
     order = sorted(range(len(axes)), key=lambda n: (axes[n] not in SPATIAL, axes[n] == "c"))
-    return "".join(axes[n] for n in order), [shape[n] for n in order]
+    return "".join(axes[n] for n in order), tuple(shape[n] for n in order)
 
 
 def _chunks(target: VolumeInfo) -> tuple[int, int, int]:

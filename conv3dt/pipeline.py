@@ -98,7 +98,7 @@ def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) 
                 reading = reader.submit(_read, job, source, upcoming, sources, tally)
             if len(writing) == OUTPUT_BUFFERS:
                 writing.pop(0).result()
-            shape = (job.layer.filters, *step.region.target.shape)
+            shape = (job.filters, *step.region.target.shape)
             out = outputs.take(step.number, shape, job.storage.dtype, channels_last=_interleaves(job))
             clock = time.perf_counter()
             tally.clipped += engine.compute(block, out)
@@ -130,7 +130,7 @@ def _steps(job: Job) -> Iterator[_Step]:
 def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally) -> NDArray[np.floating]:
     clock = time.perf_counter()
     region = step.region
-    shape = (job.layer.channels, *region.source.shape)
+    shape = (job.channels, *region.source.shape)
     dtype = np.dtype(job.storage.compute_dtype)
     buffer = buffers.take(step.number, shape, dtype, channels_last=job.choice.channels_last)
     if 0 in region.read.shape:

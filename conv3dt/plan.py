@@ -164,9 +164,9 @@ def make_plan(
 
     if tile is None:
         aligned = tuple(lcm(chunk, step) for chunk, step in zip(chunks, steps, strict=True))
-        chosen = _choose(output, aligned, cost, budget, demand, slabs=slabs)
+        chosen = _choose(output, aligned, cost, budget, demand, _weight(demand, steps), slabs=slabs)
         if cost(chosen) > budget:
-            chosen = _choose(output, steps, cost, budget, demand, slabs=slabs)
+            chosen = _choose(output, steps, cost, budget, demand, _weight(demand, steps), slabs=slabs)
     else:
         chosen = tuple(min(_up(size, step), n) for size, step, n in zip(tile, steps, output, strict=True))
     if demand.filters * prod(chosen) > MOST_VALUES:
@@ -181,10 +181,9 @@ def make_plan(
 
 
 def _choose(
-    output: Shape, steps: Shape, cost: Callable[[Shape], int], budget: int, demand: Demand, *, slabs: bool
+    output: Shape, steps: Shape, cost: Callable[[Shape], int], budget: int, demand: Demand, voxel: int, *, slabs: bool
 ) -> Shape:
     """The highest slab of whole steps near the preferred size; boxes where even the lowest slab is too big."""
-    voxel = demand.written * demand.filters
     height = min(_up(max(PREFERRED_BYTES // (output[1] * output[2] * voxel), 1), steps[0]), _up(output[0], steps[0]))
     while height > steps[0] and cost((height, *output[1:])) > budget:
         height = _up(max(height // 2, 1), steps[0])
@@ -200,6 +199,11 @@ def _choose(
             size[axis] = min(_up(max(size[axis] // 2, 1), steps[axis]), size[axis] - 1)
             size[axis] = max(size[axis] // steps[axis], 1) * steps[axis]
     return tuple(size)
+
+
+def _weight(demand: Demand, strides: Shape) -> int:
+    """Bytes that an output voxel moves: those written, or those read for it where many channels become one label."""
+    return max(demand.written * demand.filters, demand.computed * demand.channels // prod(strides))
 
 
 def _cost(size: Shape, axes: Axes, shape: Shape, demand: Demand) -> int:

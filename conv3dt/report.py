@@ -48,7 +48,7 @@ class AxisFacts:
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """The layer of a run."""
+    """The layer of a run; ``layout`` says how the weights' array was understood, ``notes`` what was done to it."""
 
     name: str
     kernel_size: tuple[int, ...]
@@ -62,6 +62,10 @@ class LayerFacts:
     use_bias: bool
     boundary: str
     align: str
+    layout: str = ""
+    per_channel: bool = False
+    reduce: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
-"""Which layer do these arguments mean?  A named kernel and a scale, or weights and the layer's own arguments."""
+"""Which layer do these arguments mean?  A named kernel and a scale, or a layer of Keras's with its weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,31 +20,55 @@ if TYPE_CHECKING:
 
 
 MOST_TAPS = 2**23
-LAYER_ARGUMENTS = ("strides", "padding", "output_padding", "dilation_rate", "filters", "kernel_size", "bias")
+SHAPE_ARGUMENTS = ("filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate")
+LAYER_ARGUMENTS = (*SHAPE_ARGUMENTS, "bias", "layer", "layout", "kernel_initializer", "bias_initializer", "seed")
 """What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+def check_per_channel(per_channel: bool, path: str, shape: tuple[int, ...], axes: str) -> None:
+    """Refuse a volume without channels where each is to be upsampled by itself."""
+    if per_channel and "c" not in axes:
+        raise DataError(
+            f"{path}: per-channel needs an axis of channels, got {'x'.join(map(str, shape))} with axes {axes}; say "
+            f"which it is (--channels-last, --channels-first)"
+        )
+
+
+LAYOUTS = ("keras", "torch")
+REDUCTIONS = ("argmax", "softmax")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LayerRequest:
     """The arguments that choose a layer, as a user gives them; None means not given.
 
-    Either ``scale`` and ``kernel`` (a name from `kernels.KERNELS`), or ``weights`` (a path, or an array in Keras
-    layout) with the arguments of Keras's ``Conv3DTranspose``.
+    Either ``scale`` and ``kernel`` (a name from `kernels.KERNELS`), or a layer of Keras's ``Conv3DTranspose``: its
+    arguments one by one, or all of them in ``layer`` (a JSON file, a ``get_config()`` dict, or a layer object, which
+    brings its weights), and ``weights`` (a file, which may bring arguments too, an array in Keras layout, or a PyTorch
+    module) or ``kernel_initializer`` and ``seed``.  What is said one by one goes before ``layer``, and that before
+    what the weights' file says.
     """
 
     scale: Any = None
     kernel: str | None = None
     weights: Any = None
     bias: Any = None
+    layer: Any = None
+    layout: str | None = None
     filters: int | None = None
     kernel_size: Any = None
     strides: Any = None
     padding: str | None = None
     output_padding: Any = None
     dilation_rate: Any = None
-    activation: str | None = None
+    activation: Any = None
     use_bias: bool | None = None
+    kernel_initializer: Any = None
+    bias_initializer: Any = None
+    seed: int | None = None
     boundary: str | None = None
+    per_channel: bool = False
+    reduce: str | None = None
 
     def __post_init__(self) -> None:
         named, layer = self._given(("scale", "kernel")), self._given(LAYER_ARGUMENTS)
@@ -51,8 +78,17 @@ class LayerRequest:
             raise ArgumentError(
                 f"{' and '.join(named)} cannot go with {' and '.join(layer)}; give weights to use your own layer"
             )
+        drawn = self._given(("kernel_initializer", "bias_initializer", "seed"))
+        if self.weights is not None and drawn:
+            raise ArgumentError(f"weights cannot go with {' and '.join(drawn)}; leave one of them out")
+        if self.layout is not None:
+            check_choice("layout", self.layout, LAYOUTS)
         if self.boundary is not None:
             check_choice("boundary", self.boundary, BOUNDARIES)
+        if self.reduce is not None:
+            check_choice("reduce", self.reduce, REDUCTIONS)
+        if self.reduce == "softmax" and self.activation not in (None, "linear"):
+            raise ArgumentError(f"reduce softmax cannot go with activation {self.activation}; leave one of them out")
 
     def _given(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]
@@ -60,7 +96,7 @@ class LayerRequest:
     @property
     def has_weights(self) -> bool:
         """Whether the taps are known, and not only how many there are."""
-        return self.is_named or self.weights is not None
+        return self.is_named or self._weights_given is not None or self._is_drawn
 
     @property
     def is_named(self) -> bool:
@@ -77,49 +113,120 @@ class LayerRequest:
         """What lies outside the volume: ``edge`` for interpolation kernels, else ``zero``, the layer's meaning."""
         return self.boundary or ("edge" if self.is_named else "zero")
 
-    def config(self, kernel_size: Any = None, filters: int | None = None) -> LayerConfig:
-        """Return the layer's configuration, from integers only.
+    @property
+    def data_format(self) -> str | None:
+        """Where the layer says that its channels are; only one of several channels need be asked."""
+        if self.layer is None and self._found is None:
+            return None
+        several = self._is_drawn or (self._found is not None and self._found.kernel.shape[4] > 1)
+        told = self._told.get("data_format") if several else None
+        return None if told is None else str(told)
 
-        Args:
-            kernel_size: of the weights, where there are weights.
-            filters: of the weights, likewise.
-        """
+    def config(self) -> LayerConfig:
+        """Return the layer's configuration, from integers only unless there are weights to look at."""
         if self.is_named:
-            strides = triple("scale", 2 if self.scale is None else self.scale)
-            if max(strides) > MOST_TAPS:
-                raise ArgumentError(f"scale must be at most {MOST_TAPS} an axis, got {max(strides)}")
-            size = tuple(kernels.size(self.kernel_name, stride) for stride in strides)
-            return layer_config(
-                filters=1, kernel_size=size, strides=strides, padding="same", activation=self.activation
-            )
-        size = self.kernel_size if kernel_size is None else kernel_size
-        if size is None:
+            return self._named_config()
+        told = self._told | {name: getattr(self, name) for name in self._given(SHAPE_ARGUMENTS)}
+        if self._found is not None:
+            told |= {"kernel_size": self._found.kernel.shape[:3], "filters": int(self._found.kernel.shape[3])}
+        if told.get("kernel_size") is None:
             raise ArgumentError("kernel_size is missing; give it, or weights to take it from")
         return layer_config(
-            filters=filters or (1 if self.filters is None else self.filters),
-            kernel_size=size,
-            strides=1 if self.strides is None else self.strides,
-            padding=self.padding or "valid",
-            output_padding=self.output_padding,
-            dilation_rate=1 if self.dilation_rate is None else self.dilation_rate,
-            activation=self.activation,
+            filters=told.get("filters", 1),
+            kernel_size=told["kernel_size"],
+            strides=told.get("strides", 1),
+            padding=told.get("padding", "valid"),
+            output_padding=told.get("output_padding"),
+            dilation_rate=told.get("dilation_rate", 1),
+            activation=self._activation,
         )
 
-    def layer(self) -> Layer:
+    def filters_of(self, config: LayerConfig, axes: str, shape: tuple[int, ...]) -> int | None:
+        """Return what the channels of a volume become; None if they become one label.
+
+        Raises:
+            DataError: the layer works per channel, and the volume has no axis of channels.
+        """
+        check_per_channel(self.per_channel, "shape", shape, axes)
+        if self.reduce == "argmax":
+            return None
+        return shape[axes.index("c")] if self.per_channel else config.filters
+
+    def concrete(self, channels: int = 1) -> Layer:
         """Return the layer with its weights, reading them if they are in a file.
+
+        Args:
+            channels: of the volume, for weights that are drawn.
 
         Raises:
             ArgumentError, DataError, InputMissingError: for what the arguments or the file get wrong.
         """
-        return self._named_layer() if self.is_named else self._weighted_layer()
+        if self.is_named:
+            layer = self._named_layer()
+        elif self._found is not None:
+            layer = self._weighted_layer(self._found)
+        else:
+            layer = self._drawn_layer(1 if self.per_channel else channels)
+        self._check_channels(layer)
+        return layer
 
     def stand_in(self, channels: int) -> Layer:
         """Return the layer without its weights (all taps are one), for questions of shape only."""
         import numpy as np
 
         config = self.config()
-        kernel = np.ones((*config.kernel_size, config.filters, channels), np.float32)
-        return Layer(config, kernel, None, self.outside, "kernel " + "x".join(map(str, config.kernel_size)))
+        kernel = np.ones((*config.kernel_size, config.filters, 1 if self.per_channel else channels), np.float32)
+        layer = self._layer(config, kernel, None, "kernel " + "x".join(map(str, config.kernel_size)))
+        self._check_channels(layer)
+        return layer
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """What the layer, or else the weights' file, says of the arguments."""
+        if self.layer is None:
+            return dict((self._found and self._found.config) or {})
+        from conv3dt.weights.keras_config import layer_arguments, read_layer_config
+
+        if isinstance(self.layer, (str, os.PathLike)):
+            return read_layer_config(os.fspath(self.layer))
+        told = self.layer.get_config() if hasattr(self.layer, "get_config") else self.layer
+        if not isinstance(told, Mapping):
+            raise ArgumentError(
+                f"layer must be a JSON file, a get_config() dict or a Keras layer, got {type(self.layer).__name__}"
+            )
+        return layer_arguments(dict(told), "layer")
+
+    @property
+    def _weights_given(self) -> Any:
+        if self.weights is not None or not hasattr(self.layer, "get_weights"):
+            return self.weights
+        return self.layer.get_weights() or None
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the weights come out of an initializer: only if it, or its seed, was asked for."""
+        return self.kernel_initializer is not None or self.seed is not None
+
+    @property
+    def _activation(self) -> Any:
+        told = self._told.get("activation") if self.activation is None else self.activation
+        if self.reduce != "softmax":
+            return told
+        if told not in (None, "linear", "softmax"):
+            raise ArgumentError(f"reduce softmax cannot go with activation {told}; say --activation linear")
+        return "softmax"
+
+    def _named_config(self) -> LayerConfig:
+        strides = triple("scale", 2 if self.scale is None else self.scale)
+        if max(strides) > MOST_TAPS:
+            raise ArgumentError(f"scale must be at most {MOST_TAPS} an axis, got {max(strides)}")
+        return layer_config(
+            filters=1,
+            kernel_size=tuple(kernels.size(self.kernel_name, stride) for stride in strides),
+            strides=strides,
+            padding="same",
+            activation=self._activation,
+        )
 
     def _named_layer(self) -> Layer:
         import numpy as np
@@ -131,44 +238,94 @@ class LayerRequest:
             raise ArgumentError(f"scale {config.strides} takes more than {MOST_TAPS} taps; upsample in steps")
         rows = [np.array(kernels.taps(self.kernel_name, stride)) for stride in config.strides]
         kernel = rows[0][:, None, None] * rows[1][:, None] * rows[2]
-        return Layer(config, kernel[..., None, None], None, self.outside, self.kernel_name)
+        return self._layer(config, kernel[..., None, None], None, self.kernel_name)
 
-    def _weighted_layer(self) -> Layer:
-        found = self._weights()
-        config = self.config(found.kernel.shape[:3], int(found.kernel.shape[3]))
-        if self.use_bias and found.bias is None:
-            raise DataError(f"weights {found.path}: hold no bias, but use_bias asks for one; leave it out")
-        bias = None if self.use_bias is False else found.bias
-        return Layer(config, found.kernel, bias, self.outside, found.path)
+    def _weighted_layer(self, found: Weights) -> Layer:
+        self._check_shape(found)
+        wanted = self.use_bias
+        if wanted is None and self.layer is not None:
+            wanted = bool(self._told.get("use_bias", True))
+        if wanted and found.bias is None:
+            who = "use_bias asks for one; leave it out" if self.use_bias else "the layer has one; say --no-bias"
+            raise DataError(f"weights {found.path}: hold no bias, but {who}")
+        bias = None if wanted is False else found.bias
+        return self._layer(self.config(), found.kernel, bias, found.path, found.layout, found.notes)
 
-    def _weights(self) -> Weights:
+    def _drawn_layer(self, channels: int) -> Layer:
+        if not self._is_drawn:
+            given = " and ".join(self._given(LAYER_ARGUMENTS))
+            raise ArgumentError(
+                f"{given} needs weights: give a file or an array; for a named kernel say scale, for weights drawn by "
+                f"an initializer say kernel_initializer or seed"
+            )
+        from conv3dt.draw import drawn
+
+        config = self.config()
+        size = prod(config.kernel_size) * config.filters * channels
+        if size > MOST_TAPS:
+            raise ArgumentError(
+                f"kernel_size {config.kernel_size} with {config.filters} filters of {channels} channels takes {size} "
+                f"taps, more than can be drawn ({MOST_TAPS}); give fewer filters"
+            )
+        use_bias = self._told.get("use_bias", True) if self.use_bias is None else self.use_bias
+        kernel, bias, name = drawn(
+            (*config.kernel_size, config.filters, channels),
+            kernel_initializer=self.kernel_initializer or self._told.get("kernel_initializer") or "glorot_uniform",
+            bias_initializer=(self.bias_initializer or self._told.get("bias_initializer")) if use_bias else None,
+            seed=self.seed,
+        )
+        return self._layer(config, kernel, bias, name)
+
+    def _layer(
+        self, config: LayerConfig, kernel: Any, bias: Any, name: str, layout: str = "", notes: tuple[str, ...] = ()
+    ) -> Layer:
+        return Layer(
+            config, kernel, bias, self.outside, name, layout=layout, notes=notes,
+            per_channel=self.per_channel, argmax=self.reduce == "argmax",
+        )  # fmt: skip
+
+    @cached_property
+    def _found(self) -> Weights | None:
+        """The weights, if any are given: read, or brought into Keras's terms."""
+        given = self._weights_given
+        if given is None:
+            return None
         from conv3dt.weights import checked, read_weights
 
-        if self.weights is None:
-            given = " and ".join(self._given(LAYER_ARGUMENTS))
-            raise ArgumentError(f"{given} needs weights: give a file or an array; for a named kernel say scale")
-        if isinstance(self.weights, str) or hasattr(self.weights, "__fspath__"):
-            found = read_weights(str(self.weights))
+        if isinstance(given, (str, os.PathLike)):
+            found = read_weights(os.fspath(given))
         else:
-            import numpy as np
+            from conv3dt.weights.given import weights_in_memory
 
-            try:
-                array = np.asarray(self.weights)
-            except ValueError:
-                raise DataError(
-                    "weights must be one array (k1, k2, k3, filters, channels); give bias by itself"
-                ) from None
-            found = checked(array, None, "given as an array", "array")
-        if self.bias is not None:
-            import numpy as np
+            found = weights_in_memory(given, self.layout)
+        if self.bias is None:
+            return found
+        import numpy as np
 
-            found = checked(found.kernel, np.asarray(self.bias), found.path, found.format)
-        self._check_shape(found)
-        return found
+        bias = checked(found.kernel, np.asarray(self.bias), found.path, found.format).bias
+        return replace(found, bias=bias)
 
     def _check_shape(self, found: Weights) -> None:
         shape = found.kernel.shape
-        if self.kernel_size is not None and triple("kernel_size", self.kernel_size) != shape[:3]:
-            raise DataError(f"weights {found.path}: kernel_size is {shape[:3]}, but {self.kernel_size} was asked for")
-        if self.filters is not None and self.filters != shape[3]:
-            raise DataError(f"weights {found.path}: filters are {shape[3]}, but {self.filters} were asked for")
+        told = self._told if self.layer is not None else {}
+        size, filters = told.get("kernel_size"), told.get("filters")
+        if self.kernel_size is not None:
+            size = self.kernel_size
+        if self.filters is not None:
+            filters = self.filters
+        if size is not None and triple("kernel_size", size) != shape[:3]:
+            raise DataError(f"weights {found.path}: kernel_size is {shape[:3]}, but {size} was asked for")
+        if filters is not None and filters != shape[3]:
+            raise DataError(f"weights {found.path}: filters are {shape[3]}, but {filters} were asked for")
+
+    def _check_channels(self, layer: Layer) -> None:
+        if self.per_channel and (layer.channels, layer.filters) != (1, 1):
+            raise DataError(
+                f"per-channel takes a kernel of one channel and one filter, got {layer.channels} -> {layer.filters} "
+                f"({layer.name}); leave --per-channel out to use it as it is"
+            )
+        if self.reduce and not self.per_channel and layer.filters == 1:
+            raise ArgumentError(
+                f"reduce {self.reduce} needs several filters, the kernel {layer.name} has one; say --per-channel to "
+                f"upsample the channels of the volume by themselves"
+            )

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from conv3dt.errors import ArgumentError, Conv3dtError, DataError
 from conv3dt.geometry import Axis
-from conv3dt.layer.config import ACTIVATIONS, LayerConfig, check_choice, layer_config, padding_name, triple
+from conv3dt.layer.activation import ACTIVATIONS
+from conv3dt.layer.config import LayerConfig, check_choice, layer_config, padding_name, triple
 from conv3dt.request import LayerRequest
 
 
@@ -92,7 +93,14 @@ def test_paddings_refused(value: object, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "near"),
-    [("relu_", "relu"), ("sigmoit", "sigmoid"), ("softmaxx", "softmax"), ("RELU6", None), ("leaky-relu", "leaky_relu")],
+    [
+        ("qqqq", None),
+        ("relu_", "relu"),
+        ("sigmoit", "sigmoid"),
+        ("softmaxx", "softmax"),
+        ("RELU", "ReLU"),
+        ("leaky-relu", "leaky_relu"),
+    ],
 )
 def test_a_misspelt_activation_is_told_what_is_near(value: str, near: str | None) -> None:
     with pytest.raises(ArgumentError, match=rf"activation must be one of linear, relu, .* got '{value}'") as raised:
@@ -180,23 +188,23 @@ KERNEL = np.arange(3.0 * 3 * 3 * 2 * 1).reshape(3, 3, 3, 2, 1)
 
 
 def test_without_arguments_the_layer_is_linear_twice() -> None:
-    layer = LayerRequest().layer()
+    layer = LayerRequest().concrete()
     assert (layer.name, layer.config.strides, layer.boundary) == ("linear", (2, 2, 2), "edge")
     assert layer.kernel.sum() == pytest.approx(8.0)
     assert (layer.channels, layer.filters, layer.bias) == (1, 1, None)
 
 
 def test_weights_are_the_layer_of_keras() -> None:
-    layer = LayerRequest(weights=KERNEL, bias=[1, 2], strides=2, padding="SAME", activation="relu").layer()
+    layer = LayerRequest(weights=KERNEL, bias=[1, 2], strides=2, padding="SAME", activation="relu").concrete()
     assert (layer.config.padding, layer.boundary, layer.filters, layer.channels) == ("same", "zero", 2, 1)
     assert layer.bias is not None
     assert layer.bias.tolist() == [1, 2]
-    assert LayerRequest(weights=KERNEL).config((3, 3, 3), 2).strides == (1, 1, 1)
-    assert LayerRequest(weights=KERNEL, bias=[1, 2], use_bias=False).layer().bias is None
+    assert LayerRequest(weights=KERNEL).config().strides == (1, 1, 1)
+    assert LayerRequest(weights=KERNEL, bias=[1, 2], use_bias=False).concrete().bias is None
 
 
 def test_three_axes_are_a_kernel_of_one_channel() -> None:
-    assert LayerRequest(weights=np.ones((3, 2, 1))).layer().kernel.shape == (3, 2, 1, 1, 1)
+    assert LayerRequest(weights=np.ones((3, 2, 1))).concrete().kernel.shape == (3, 2, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +255,14 @@ def test_a_named_kernel_and_a_layer_do_not_mix(arguments: dict[str, Any], messag
 )  # fmt: skip
 def test_layers_refused_when_they_are_made(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(Conv3dtError, match=message):
-        LayerRequest(**arguments).layer()
+        LayerRequest(**arguments).concrete()
 
 
 def test_kernel_size_and_filters_that_agree_with_the_weights_are_welcome() -> None:
-    layer = LayerRequest(weights=KERNEL, kernel_size=3, filters=2).layer()
+    layer = LayerRequest(weights=KERNEL, kernel_size=3, filters=2).concrete()
     assert layer.config.kernel_size == (3, 3, 3)
     with pytest.raises(DataError, match="filters are 2"):
-        LayerRequest(weights=KERNEL, filters=1).layer()
+        LayerRequest(weights=KERNEL, filters=1).concrete()
 
 
 @pytest.mark.parametrize(
@@ -265,7 +273,7 @@ def test_kernel_size_and_filters_that_agree_with_the_weights_are_welcome() -> No
 def test_nothing_that_was_given_is_left_aside_in_silence(arguments: dict[str, Any]) -> None:
     """None of these says anything about a named kernel, which is what no weights mean."""
     with pytest.raises(Conv3dtError):
-        LayerRequest(**arguments).layer()
+        LayerRequest(**arguments).concrete()
 
 
 def test_filters_0_is_refused_and_not_taken_for_1() -> None:
@@ -280,7 +288,7 @@ def test_a_stand_in_has_the_shape_of_the_layer() -> None:
 
 
 def test_a_layer_walked_backwards_has_its_axes_backwards() -> None:
-    layer = LayerRequest(weights=KERNEL, strides=(2, 1, 3), output_padding=(1, 0, 2)).layer()
+    layer = LayerRequest(weights=KERNEL, strides=(2, 1, 3), output_padding=(1, 0, 2)).concrete()
     back = layer.reversed()
     assert back.config.axes == layer.config.axes[::-1]
     assert np.array_equal(back.kernel, layer.kernel.transpose(2, 1, 0, 3, 4))

@@ -13,7 +13,7 @@ import pytest
 
 import conv3dt
 from conv3dt.errors import ArgumentError, Conv3dtError, OutputError
-from conv3dt.io.pending import PendingFile
+from conv3dt.pending import PendingFile
 from tests.conftest import Run, listing, load, save_nifti, whole_numbers
 
 

@@ -153,7 +153,7 @@ class CountingSink:
 def job_of(x: NDArray[Any], tile: Any, **layer: Any) -> tuple[Job, ArraySource]:
     facts = info(x, layer.pop("axes", None), layer.pop("data_format", None))
     job = make_job(
-        facts, LayerRequest(**layer).layer(), path="", form="array", align="kernel", dtype="float64", device="cpu",
+        facts, LayerRequest(**layer).concrete(), path="", form="array", align="kernel", dtype="float64", device="cpu",
         tile=tile, limits=Resources(2, None),
     )  # fmt: skip
     return job, ArraySource(x, facts)
@@ -220,7 +220,7 @@ def test_clipped_values_are_counted_once_each(engine: str) -> None:
     for tile in (None, 1, 3, 5):
         with only(engine):
             job = make_job(
-                facts, LayerRequest(scale=2, kernel="nearest").layer(), path="", form="array", align="kernel",
+                facts, LayerRequest(scale=2, kernel="nearest").concrete(), path="", form="array", align="kernel",
                 dtype="uint8", device="cpu", tile=tile, limits=Resources(2, None),
             )  # fmt: skip
         assert job.choice.engine == engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from conv3dt.engine import loops, phases
-from conv3dt.engine.activation import ACROSS_FILTERS, SCALAR
+from conv3dt.engine.activation import ACROSS_FILTERS, Function, formula
 from conv3dt.engine.finish import Storage, float_limits, store
 from conv3dt.geometry import Axis
 from conv3dt.layer.concrete import Layer
@@ -40,10 +41,12 @@ class DirectEngine:
         self.compute_dtype = storage.compute_dtype
         self._axes = layer.config.axes
         self._across = layer.config.activation in ACROSS_FILTERS
-        self._indirect = self._across or storage.dtype == np.float16  # which numba cannot write
+        # The largest filter is the largest under softmax too; NumPy's float16 is one that numba cannot write.
+        self._indirect = (self._across and not layer.argmax) or storage.dtype == np.float16
         activation = "linear" if self._across else layer.config.activation
+        limits = None if self._indirect or layer.argmax else storage.limits
         recipe = loops.Recipe(
-            _canonical(self._axes), layer.channels == 1, activation, None if self._indirect else storage.limits
+            _canonical(self._axes), layer.channels == 1, activation, limits, layer.per_channel, layer.argmax
         )
         out = self.compute_dtype if self._indirect else storage.dtype
         self._loops = compiled(recipe, self.compute_dtype.name, out.name)
@@ -61,7 +64,7 @@ class DirectEngine:
             source: ``(channels, z, y, x)``, C-contiguous, of ``compute_dtype``: the input that ``out`` needs,
                 extended beyond the volume by the boundary.
             out: ``(filters, z, y, x)``, C-contiguous, of the storage type; its first voxel is at multiples of the
-                strides.
+                strides.  ``(channels, ...)`` if the layer works per channel, ``(1, ...)`` if it keeps the argmax.
 
         Returns:
             How many values were clipped or not a number (integer types only).
@@ -70,8 +73,8 @@ class DirectEngine:
             return self._fill(source, out)
         values = np.empty(out.shape, self.compute_dtype)
         self._fill(source, values)
-        if self._across:
-            self._compare_filters(values)
+        if self._across and not self.layer.argmax:
+            deque(self._pool.map(self._compare_filters, np.array_split(values, self.threads, axis=1)), maxlen=0)
         return store(values, self.storage, out)
 
     def close(self) -> None:
@@ -79,7 +82,8 @@ class DirectEngine:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        constants = (self._weights, self._bias, self._scale, self._shift)
+        bias = np.broadcast_to(self._bias, len(source)).copy() if self.layer.per_channel else self._bias
+        constants = (self._weights, bias, self._scale, self._shift)
         parts = self._pool.map(lambda slab: self._loops(source, *constants, out, *slab), self._slabs(out))
         return sum(int(clipped) for clipped in parts)
 
@@ -119,18 +123,19 @@ def compiled(recipe: loops.Recipe, dtype: str, out: str) -> Callable[..., int]:
     names: dict[str, Any] = {"__name__": loops.__name__, "np": np, "low": low, "high": high}
     tables = loops.tables(recipe)
     names |= {name: np.array(numbers) for name, numbers in tables.items()}
-    if recipe.activation in SCALAR:
-        names["activate"] = njit(nogil=True)(SCALAR[recipe.activation])
+    function = formula(recipe.activation)
+    if function is not None:
+        names["activate"] = njit(nogil=True)(function)
     text = loops.write(recipe)
     # numba's cache goes by file and name, so the name tells everything that the machine code is made from.
-    made_from = f"{text} {recipe} {tables} {kind} {_code(recipe.activation)}"
+    made_from = f"{text} {recipe} {tables} {kind} {_code(function)}"
     name = f"{loops.NAME}_{sha256(made_from.encode()).hexdigest()[:16]}"
     exec(compile(text.replace(f"def {loops.NAME}(", f"def {name}("), loops.__file__, "exec"), names)
-    function = names[name]
+    region = names[name]
     try:
-        return _loaded(njit(nogil=True, cache=True)(function), kind, out)
+        return _loaded(njit(nogil=True, cache=True)(region), kind, out)
     except Exception:  # no place for a cache, or a damaged one: compile anew, and let that say what is wrong
-        return _loaded(njit(nogil=True)(function), kind, out)
+        return _loaded(njit(nogil=True)(region), kind, out)
 
 
 def _loaded(function: Callable[..., int], kind: np.dtype[Any], out: str) -> Callable[..., int]:
@@ -141,11 +146,11 @@ def _loaded(function: Callable[..., int], kind: np.dtype[Any], out: str) -> Call
     return function
 
 
-def _code(activation: str) -> str:
-    """What an activation is made of."""
-    if activation not in SCALAR:
-        return activation
-    code = SCALAR[activation].__code__
+def _code(function: Function | None) -> str:
+    """What an activation is made of, beside its numbers."""
+    if function is None:
+        return ""
+    code = function.__code__
     return f"{code.co_code.hex()} {code.co_consts} {code.co_names}"
 
 

@@ -12,7 +12,9 @@ out, no tap is padded with a zero, so a NaN reaches exactly as far as the kernel
 each sum, so the bits of a voxel depend on nothing but its inputs: not on tiles, threads or the place of a region.
 
 Arrays seen by the loops: ``source (channels, z, y, x)``, ``weights (sz * sy, filters, taps)`` from `phases.pack`,
-``bias (filters,)``, ``out (filters, z, y, x)``.
+``bias (filters,)``, ``out (filters, z, y, x)``.  *Per channel*, one kernel of one filter makes output channel f from
+input channel f alone, and ``bias`` has a value a channel.  Under *argmax* ``out (1, z, y, x)`` gets the number of the
+filter that is largest: of each row only the best values so far are held, never all filters of a voxel.
 """
 
 from __future__ import annotations
@@ -36,12 +38,20 @@ class Recipe:
 
     ``axes`` are z, y, x with x contiguous in memory; ``activation`` is ``linear``, ``relu`` or any other (then a
     function called ``activate`` is expected beside the loops); ``limits`` are the ends of an integer output type.
+    ``one_channel`` says that a filter looks at one input channel, ``per_channel`` that it is the filter's own.
     """
 
     axes: tuple[Axis, Axis, Axis]
     one_channel: bool
     activation: str
     limits: tuple[int, int] | None
+    per_channel: bool = False
+    argmax: bool = False
+
+    @property
+    def tap(self) -> str:
+        """Where the weights of filter f begin."""
+        return "weights[phase, 0" if self.per_channel else "weights[phase, f"
 
     @property
     def written_out(self) -> bool:
@@ -65,14 +75,16 @@ def write(recipe: Recipe) -> str:
     even, clipped to the limits, NaN to 0.  The count returned is that of clipped voxels and NaNs.
     """
     z, y, x = recipe.axes
-    counts = sorted({(a.count, b.count) for a in z.phases() for b in y.phases()})
+    row = f"({x.stride}, full + 1)"
     lines = [
         f"def {NAME}(source, weights, bias, scale, shift, out, begin, end):",
         "    zero = weights.dtype.type(0)",
         "    clipped = 0",
-        "    filters, depth, height, width = out.shape",
+        "    filters = bias.shape[0]",
+        "    depth, height, width = out.shape[1:]",
         f"    full = width // {x.stride}",
-        f"    sums = np.empty(({x.stride}, full + 1), weights.dtype)" if not recipe.few else "",
+        f"    sums = np.empty({row}, weights.dtype)" if not recipe.few else "",
+        f"    best, winner = np.empty({row}, weights.dtype), np.empty({row}, np.int32)" if recipe.argmax else "",
         "    for qz in range(begin, end):",
         f"        for rz in range(min({z.stride}, depth - qz * {z.stride})):",
         f"            for qy in range(-(-height // {y.stride})):",
@@ -80,15 +92,13 @@ def write(recipe: Recipe) -> str:
         "                    first_z, first_y = qz + base_z[rz], qy + base_y[ry]",
         f"                    out_z, out_y = qz * {z.stride} + rz, qy * {y.stride} + ry",
         f"                    phase = rz * {y.stride} + ry",
+        "                    best[:], winner[:] = -np.inf, 0" if recipe.argmax else "",
         "                    for f in range(filters):",
         "                        b = bias[f]",
     ]
-    if not recipe.few:
-        lines += ["                        " + line for line in _many(recipe)]
-        counts = []
-    for count_z, count_y in counts:
-        lines.append(f"                        if count_z[rz] == {count_z} and count_y[ry] == {count_y}:")
-        lines += ["                            " + line for line in _few(recipe, count_z, count_y)]
+    lines += ["                        " + line for line in (_by_counts(recipe) if recipe.few else _many(recipe))]
+    if recipe.argmax:
+        lines += ["                    " + line for line in _winners(x)]
     return "\n".join(line for line in [*lines, "    return clipped"] if line) + "\n"
 
 
@@ -102,13 +112,24 @@ def tables(recipe: Recipe) -> dict[str, list[int]]:
     return found
 
 
+def _by_counts(recipe: Recipe) -> list[str]:
+    """One piece of text for each number of taps that the phases of z and y have."""
+    z, y, _ = recipe.axes
+    text = []
+    for count_z, count_y in sorted({(a.count, b.count) for a in z.phases() for b in y.phases()}):
+        text.append(f"if count_z[rz] == {count_z} and count_y[ry] == {count_y}:")
+        text += ["    " + line for line in _few(recipe, count_z, count_y)]
+    return text
+
+
 def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
     z, y, x = recipe.axes
+    channel = "f" if recipe.per_channel else "0"
     pairs = [(jz, jy) for jz in range(count_z) for jy in range(count_y)]
 
     def term(line: int, jz: int, jy: int, tap: int, offset: int) -> str:
-        voxel = f"source[0, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, q + {offset}]"
-        return f"weights[phase, f, {line * x.kernel + tap}] * {voxel}"
+        voxel = f"source[{channel}, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, q + {offset}]"
+        return f"{recipe.tap}, {line * x.kernel + tap}] * {voxel}"
 
     def total(phase: Phase, tap: int) -> str:
         terms = [
@@ -128,17 +149,17 @@ def _many(recipe: Recipe) -> list[str]:
         "    for q in range(sums.shape[1]):",
         "        sums[r, q] = zero",
         "n = 0",
-        "for c in range(source.shape[0]):",
+        "for c in (f,):" if recipe.per_channel else "for c in range(source.shape[0]):",
         "    for jz in range(count_z[rz]):",
         "        for jy in range(count_y[ry]):",
         f"            line_z, line_y = first_z + jz * {z.dilation}, first_y + jy * {y.dilation}",
     ]
     inner = "            "
-    text += [inner + line for line in (_line_written_out(x) if recipe.written_out else _line_in_loops(x))]
+    text += [inner + line for line in (_line_written_out if recipe.written_out else _line_in_loops)(recipe)]
     text.append(f"{inner}n += {x.kernel}")
     if recipe.written_out:
         return text + _store(recipe, lambda phase, _: f"sums[{phase.remainder}, q]")
-    finish = _finish(recipe, "sums[r, q]", f"q * {x.stride} + r")
+    finish = _finish(recipe, "sums[r, q]", "r")
     return [
         *text,
         f"for r in range({x.stride}):",
@@ -147,12 +168,12 @@ def _many(recipe: Recipe) -> list[str]:
     ]
 
 
-def _line_written_out(x: Axis) -> list[str]:
+def _line_written_out(recipe: Recipe) -> list[str]:
     """Add one source row to the sums of each x-phase, all of the phase's taps at once."""
-    text = []
+    x, text = recipe.axes[2], []
     for phase, tap in _x_phases(x):
         offsets = [phase.base - _first(x) + j * phase.step for j in range(phase.count)]
-        text += [f"w{j} = weights[phase, f, n + {tap + j}]" for j in range(phase.count)]
+        text += [f"w{j} = {recipe.tap}, n + {tap + j}]" for j in range(phase.count)]
         terms = " + ".join(f"w{j} * source[c, line_z, line_y, q + {offset}]" for j, offset in enumerate(offsets))
         if terms:
             text += [
@@ -162,12 +183,13 @@ def _line_written_out(x: Axis) -> list[str]:
     return text
 
 
-def _line_in_loops(x: Axis) -> list[str]:
+def _line_in_loops(recipe: Recipe) -> list[str]:
     """The same tap by tap, for kernels so large that machine code written out would take minutes to make."""
+    x = recipe.axes[2]
     return [
         f"for r in range({x.stride}):",
         "    for j in range(count_x[r]):",
-        "        t = weights[phase, f, n + place_x[r] + j]",
+        f"        t = {recipe.tap}, n + place_x[r] + j]",
         f"        line = source[c, line_z, line_y, base_x[r] + j * {x.dilation}:]",
         f"        for q in range(full + (width - full * {x.stride} > r)):",
         "            sums[r, q] += t * line[q]",
@@ -179,21 +201,31 @@ def _store(recipe: Recipe, total: Callable[[Phase, int], str]) -> list[str]:
     x = recipe.axes[2]
     text = ["for q in range(full):"]
     for phase, tap in _x_phases(x):
-        text += ["    " + line for line in _finish(recipe, total(phase, tap), f"q * {x.stride} + {phase.remainder}")]
+        text += ["    " + line for line in _finish(recipe, total(phase, tap), phase.remainder)]
     if x.stride > 1:
         text.append("q = full")
     for phase, tap in _x_phases(x)[:-1]:
         text.append(f"if width - full * {x.stride} > {phase.remainder}:")
-        text += ["    " + line for line in _finish(recipe, total(phase, tap), f"q * {x.stride} + {phase.remainder}")]
+        text += ["    " + line for line in _finish(recipe, total(phase, tap), phase.remainder)]
     return text
 
 
-def _finish(recipe: Recipe, total: str, index: str) -> list[str]:
+def _finish(recipe: Recipe, total: str, remainder: int | str) -> list[str]:
+    """What becomes of the sum of output voxel ``q * stride + remainder`` of the row."""
     text = [f"t = {total} + b"]
+    index = f"q * {recipe.axes[2].stride} + {remainder}"
     if recipe.activation == "relu":
         text.append("t = zero if t < zero else t")
     elif recipe.activation != "linear":
         text.append("t = activate(t)")
+    if recipe.argmax:  # both are chosen without a jump, which can be done for many voxels at once
+        place = f"[{remainder}, q]"
+        return [
+            *text,
+            f"wins = t > best{place}",
+            f"best{place} = t if wins else best{place}",
+            f"winner{place} = np.int32(f) if wins else winner{place}",
+        ]
     if recipe.limits is None:
         return [*text, f"out[f, out_z, out_y, {index}] = t"]
     return [
@@ -203,6 +235,15 @@ def _finish(recipe: Recipe, total: str, index: str) -> list[str]:
         "t = low if t < low else high if t > high else zero if t != t else t",
         f"out[f, out_z, out_y, {index}] = t",
     ]
+
+
+def _winners(x: Axis) -> list[str]:
+    """Write the row of labels when every filter was met."""
+    text = [f"for q in range(full + (width > full * {x.stride})):"]
+    for r in range(x.stride):
+        within = f"    if q * {x.stride} + {r} < width:"
+        text += [within, f"        out[0, out_z, out_y, q * {x.stride} + {r}] = winner[{r}, q]"]
+    return text
 
 
 def _x_phases(x: Axis) -> list[tuple[Phase, int]]:

@@ -1,40 +1,24 @@
 """The engine for many channels and for accelerators: torch's transposed convolution on channels-last tensors.
 
-Torch's own padding is not used: the whole transposed convolution of a region is computed and the wanted part cut out
-of it, because Keras crops unevenly where torch cannot (kernel 3, stride 2, ``same``).
+Per channel, the channels of a region are a batch of one-channel volumes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from math import inf
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from conv3dt import activations
 from conv3dt.engine.finish import Storage, store
 from conv3dt.errors import ArgumentError, DoesNotFitError
+from conv3dt.layer.activation import activation_parts
 from conv3dt.layer.concrete import Layer
-
-_ACTIVATIONS: dict[str, Any] = {
-    "linear": lambda x: x,
-    "relu": torch.relu,
-    "relu6": lambda x: x.clamp(0, 6),
-    "leaky_relu": lambda x: torch.nn.functional.leaky_relu(x, 0.2),
-    "elu": torch.nn.functional.elu,
-    "selu": torch.selu,
-    "softplus": lambda x: x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())),
-    "softsign": torch.nn.functional.softsign,
-    "swish": torch.nn.functional.silu,
-    "silu": torch.nn.functional.silu,
-    "gelu": torch.nn.functional.gelu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "exponential": torch.exp,
-    "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
-    "softmax": lambda x: torch.softmax(x, 0),
-    "log_softmax": lambda x: torch.log_softmax(x, 0),
-}
+from conv3dt.layer.convolution import transposed_convolution
 
 
 class TensorEngine:
@@ -50,7 +34,8 @@ class TensorEngine:
         """
         self.layer, self.storage = layer, storage
         self.compute_dtype = storage.compute_dtype
-        self._axes = layer.config.axes
+        self._axes, activation = layer.config.axes, layer.config.activation
+        self._activation = _function("linear" if layer.argmax and "softmax" in activation else activation)
         self._device = find_device(device)
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
@@ -62,8 +47,8 @@ class TensorEngine:
         try:
             self._weight = torch.from_numpy(kernel).to(self._device, memory_format=torch.channels_last_3d)
             self._bias = torch.from_numpy(bias.astype(self.compute_dtype)).to(self._device).view(-1, 1, 1, 1)
-            probe = torch.zeros((1, layer.channels, 1, 1, 1), dtype=self._weight.dtype, device=self._device)
-            self._full(probe, [0, 0, 0])
+            probe = torch.zeros((layer.channels, 1, 1, 1), dtype=self._weight.dtype, device=self._device)
+            self._values(probe, tuple(axis.stride for axis in self._axes))
         except (RuntimeError, NotImplementedError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ArgumentError(
@@ -75,10 +60,8 @@ class TensorEngine:
         try:
             with torch.inference_mode():
                 values = self._values(torch.from_numpy(source), out.shape[1:])
-                activation = self.layer.config.activation
-                if activation != "linear" or self.storage.limits is not None:
-                    values = _ACTIVATIONS[activation](values + self._bias)
-                    return store(values.cpu().numpy(), self.storage, out)
+                if not self._plain:
+                    return store(self._finished(values).cpu().numpy(), self.storage, out)
                 target, host, bias = torch.from_numpy(out), values.cpu(), self._bias[:, 0].cpu()
                 for plane in range(out.shape[1]):  # all at once, powers of two in the strides defeat the caches
                     torch.add(host[:, plane], bias, out=target[:, plane])
@@ -92,36 +75,40 @@ class TensorEngine:
     def close(self) -> None:
         """Nothing to let go."""
 
+    @property
+    def _plain(self) -> bool:
+        """Whether an output is the sum and the bias and no more."""
+        return self._activation is activations.linear and self.storage.limits is None and not self.layer.argmax
+
+    def _finished(self, values: torch.Tensor) -> torch.Tensor:
+        values = self._activation(values + self._bias)
+        if not self.layer.argmax:
+            return values
+        return values.nan_to_num(nan=-inf, posinf=inf, neginf=-inf).argmax(0, keepdim=True).to(self._weight.dtype)
+
     def _values(self, source: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return ``(filters, z, y, x)``: the whole transposed convolution, cut to the outputs that are wanted.
-
-        Output 0 is at ``crop - stride * low`` of the whole result.  Torch crops both sides alike, so it is asked for
-        as much as both sides have to lose, and the rest is cut off here.
-        """
-        padding, begin = [], []
-        for axis, n, length in zip(self._axes, source.shape[1:], shape, strict=True):
-            first = axis.crop - axis.stride * axis.sources(0, 1)[0]
-            last = (n - 1) * axis.stride + axis.extent - first - length
-            both = max(min(first, last, axis.extent - 1), 0)
-            padding.append(both)
-            begin.append(first - both)
-        cut = self._full(source[None].to(self._device), padding)[0]
-        for dim, (start, length) in enumerate(zip(begin, shape, strict=True), start=1):
-            cut = cut.narrow(dim, start, min(length, cut.shape[dim] - start))
-        if cut.shape[1:] != shape:  # outputs that no tap reaches: bias only
-            whole = cut.new_zeros((cut.shape[0], *shape))
-            whole[:, : cut.shape[1], : cut.shape[2], : cut.shape[3]] = cut
-            cut = whole
-        return cut
-
-    def _full(self, source: torch.Tensor, padding: list[int]) -> torch.Tensor:
-        return torch.nn.functional.conv_transpose3d(
-            source.contiguous(memory_format=torch.channels_last_3d),
+        """Return ``(filters, z, y, x)``; output 0 is at ``crop - stride * low`` of the whole result."""
+        x = (source[:, None] if self.layer.per_channel else source[None]).to(self._device)
+        values = transposed_convolution(
+            x.contiguous(memory_format=torch.channels_last_3d),
             self._weight,
-            stride=[axis.stride for axis in self._axes],
-            dilation=[axis.dilation for axis in self._axes],
-            padding=padding,
+            strides=[axis.stride for axis in self._axes],
+            dilations=[axis.dilation for axis in self._axes],
+            first=[axis.crop - axis.stride * axis.sources(0, 1)[0] for axis in self._axes],
+            lengths=shape,
         )
+        return values[:, 0] if self.layer.per_channel else values[0]
+
+
+def _function(text: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The activation of a text, channels first."""
+    name, numbers = activation_parts(text)
+    if name == "thresholded_relu":
+        return activations.ThresholdedReLU(numbers["theta"] or 0.0)
+    function: Callable[..., torch.Tensor] = getattr(activations, name)
+    if name in ("softmax", "log_softmax"):
+        return partial(function, axis=0)
+    return partial(function, **numbers) if numbers else function
 
 
 def find_device(name: str) -> torch.device:

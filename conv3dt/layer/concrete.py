@@ -22,6 +22,9 @@ class Layer:
         bias: ``(filters,)`` or None.
         boundary: what lies outside the volume: ``zero`` (the layer's own meaning), ``edge`` or ``reflect``.
         name: what the report calls the kernel.
+        per_channel: the kernel, of one channel and one filter, is applied to every channel of the volume by itself.
+        layout: how the weights' array was understood; notes: what was done to it.
+        argmax: of the filters (or channels) of an output voxel, only the number of the largest is kept.
     """
 
     config: LayerConfig
@@ -29,6 +32,10 @@ class Layer:
     bias: NDArray[np.floating] | None
     boundary: str
     name: str
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    per_channel: bool = False
+    argmax: bool = False
 
     @property
     def channels(self) -> int:

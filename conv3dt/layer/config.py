@@ -12,19 +12,20 @@ from typing import Any
 
 from conv3dt.errors import ArgumentError
 from conv3dt.geometry import Axis
+from conv3dt.layer.activation import activation_text
 
 Triple = tuple[int, int, int]
 
-ACTIVATIONS = (
-    "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "softsign", "swish", "silu", "gelu", "tanh",
-    "sigmoid", "exponential", "hard_sigmoid", "softmax", "log_softmax",
-)  # fmt: skip
 PADDINGS = ("valid", "same")
+DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
+"""Types that can be written; ``same`` is the input's."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
     """The layer's arguments that decide shapes and meaning; axes in the order in which the volume lists them.
+
+    ``activation`` is a text of `activation_text`.
 
     Raises:
         ArgumentError: for what Keras refuses, at construction.
@@ -41,7 +42,7 @@ class LayerConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.filters, int) or self.filters < 1:
             raise ArgumentError(f"filters must be a positive whole number, got {self.filters}")
-        check_choice("activation", self.activation, ACTIVATIONS)
+        object.__setattr__(self, "activation", activation_text(self.activation))
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ArgumentError(
                 f"strides > 1 cannot go with dilation_rate > 1 (on any axis), got strides {self.strides}, "
@@ -84,7 +85,7 @@ def layer_config(
         padding=padding_name(padding),
         output_padding=None if output_padding is None else triple("output_padding", output_padding, least=0),
         dilation_rate=triple("dilation_rate", dilation_rate),
-        activation="linear" if activation is None else check_choice("activation", activation, ACTIVATIONS),
+        activation=activation_text(activation),
     )
 
 
