@@ -19,6 +19,7 @@ COMMANDS = {
     "upsample": "Upsample a volume by a transposed convolution.",
     "shape": "Say what a volume would become, without reading a voxel.",
     "info": "Show the header facts of volumes and kernels.",
+    "kernel": "Make, convert and examine kernels.",
 }
 
 

@@ -242,14 +242,14 @@ class LayerRequest:
 
     def _weighted_layer(self, found: Weights) -> Layer:
         self._check_shape(found)
-        wanted = self.use_bias
+        config, wanted = self.config(), self.use_bias
         if wanted is None and self.layer is not None:
             wanted = bool(self._told.get("use_bias", True))
         if wanted and found.bias is None:
             who = "use_bias asks for one; leave it out" if self.use_bias else "the layer has one; say --no-bias"
             raise DataError(f"weights {found.path}: hold no bias, but {who}")
         bias = None if wanted is False else found.bias
-        return self._layer(self.config(), found.kernel, bias, found.path, found.layout, found.notes)
+        return self._layer(config, found.kernel, bias, found.path, found.layout, found.notes)
 
     def _drawn_layer(self, channels: int) -> Layer:
         if not self._is_drawn:
