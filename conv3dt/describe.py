@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conv3dt.io.volume import LABEL_INTENT
 from conv3dt.report import (
     AxisFacts,
     LayerFacts,
@@ -117,6 +118,9 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
     if max(abs(drift) for drift in job.placement.drift) > 1e-6:
         drift = ", ".join(f"{value:+.3g}" for value in job.placement.drift)
         found.append(f"the header places voxels ({drift}) output voxels from where this kernel's weight lies")
+    if job.source.header is not None and int(job.source.header["intent_code"]) == LABEL_INTENT:
+        if job.layer.name != "nearest":
+            found.append(f"the scan says that it holds labels, which {job.layer.name} mixes; say --kernel nearest")
     header = job.target.header
     if header is not None and not (int(header["sform_code"]) or int(header["qform_code"])) and any(job.placement.shift):
         shift = ", ".join(f"{value:+g}" for value in job.placement.shift)

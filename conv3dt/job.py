@@ -13,7 +13,7 @@ from conv3dt.axes import SPATIAL, upsampled_axes
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
 from conv3dt.errors import ArgumentError, DataError
-from conv3dt.io.volume import VolumeInfo
+from conv3dt.io.volume import LABEL_INTENT, VolumeInfo
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import DTYPES, check_choice, triple
 from conv3dt.plan import Demand, Plan, make_plan
@@ -23,7 +23,6 @@ from conv3dt.resources import Resources
 MOST_BYTES = 2**60
 HDF5_BYTES = 32 * 2**20
 STREAM_BYTES = 16 * 2**20
-NIFTI_LABEL = 1002
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,7 +195,7 @@ def _target(
     )
     header = _header(source, placement, shape, storage, form)
     if header is not None and layer.argmax:
-        header["intent_code"], header["cal_min"], header["cal_max"] = NIFTI_LABEL, 0, 0
+        header["intent_code"], header["cal_min"], header["cal_max"] = LABEL_INTENT, 0, 0
     if form == "nifti":
         from conv3dt.io import nifti_header
 

@@ -35,6 +35,19 @@ def test_less_memory_is_less_memory(spawn: Run, tmp_path: Path) -> None:
     assert much > 1.3 * peak(spawn, tmp_path, 100, "a.nii", "b.nii", "--max-memory", str(LIMIT))
 
 
+def test_upsampled_logits_are_never_held(spawn: Run, tmp_path: Path) -> None:
+    """They would take 708 MB, which a run to probabilities does write."""
+    logits = np.random.default_rng(0).normal(size=(48, 48, 48, 200)).astype(np.float32)
+    save_nifti(tmp_path / "logits.nii", logits, np.eye(4))
+    report = tmp_path / "report.json"
+    done = spawn(
+        "upsample", tmp_path / "logits.nii", tmp_path / "labels.nii.gz", "--channels-last", "--per-channel",
+        "--reduce", "argmax", "--report", report, "-q", "--max-memory", str(LIMIT),
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert json.loads(report.read_text())["run"]["peak_bytes"] <= LIMIT
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["b.nii", "b.nii.gz", "b.h5:/b"])
 @pytest.mark.parametrize("source", ["a.nii", "a.nii.gz"])

@@ -394,3 +394,9 @@ def test_usage_errors(run: Run, scan: Path) -> None:
         assert (done.code, done.out) == (2, "")
         assert "Usage: " in done.err
         assert "Error: " in done.err
+
+
+def test_labels_under_a_kernel_that_mixes_them_are_told_of(run: Run, tmp_path: Path) -> None:
+    scan = save_nifti(tmp_path / "labels.nii", whole_numbers(4, 4, 4, dtype=np.uint8), np.eye(4), intent_code=1002)
+    assert "which linear mixes; say --kernel nearest" in run("upsample", scan, tmp_path / "a.nii").err
+    assert "mixes" not in run("upsample", scan, tmp_path / "b.nii", "--kernel", "nearest").err

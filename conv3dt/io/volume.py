@@ -13,6 +13,9 @@ from conv3dt.errors import DataError
 
 Index = tuple[slice, ...]
 
+LABEL_INTENT = 1002
+"""NIfTI's intent code of a volume whose numbers name things."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VolumeInfo:
