@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import torch
 
+import conv3dt
+from conv3dt.weights import Weights
 from tests.conftest import ROOT, Run, save_nifti, whole_numbers
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,8 +31,6 @@ def block(after: str, language: str) -> str:
 @pytest.fixture
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files that the README's examples speak of, in the current folder."""
-    import h5py
-
     for name in ("scan", "labels", "huge"):
         save_nifti(tmp_path / f"{name}.nii.gz", whole_numbers(6, 5, 4, dtype=np.uint8), np.diag([2.0, 2.0, 3.0, 1.0]))
     save_nifti(tmp_path / "features.nii.gz", whole_numbers(4, 4, 4, 3), np.eye(4))
@@ -35,6 +39,16 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file["raw"] = whole_numbers(4, 5, 6)
     with h5py.File(tmp_path / "net.h5", "w") as file:
         file["up/kernel"] = np.ones((3, 3, 3, 2, 3))
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        file["x"] = whole_numbers(4, 5, 6, 3)
+    save_nifti(tmp_path / "logits.nii.gz", whole_numbers(4, 4, 4, 3), np.eye(4))
+    config = {"name": "up", "strides": 2, "padding": "same", "activation": "relu", "use_bias": False}
+    (tmp_path / "config.json").write_text(json.dumps({"filters": 1, "kernel_size": 2, **config}), encoding="utf-8")
+    kernel = np.ones((3, 3, 3, 2, 3), np.float32)
+    layout = "(k1, k2, k3, filters, channels)"
+    conv3dt.write_weights(Weights(kernel, None, "", "", layout, config), str(tmp_path / "net.keras"))
+    np.savez(tmp_path / "up.npz", kernel=np.ones((2, 2, 2, 1, 1)))
+    torch.save({"decoder.up.weight": torch.ones(1, 1, 4, 4, 4)}, tmp_path / "net.pt")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -58,8 +72,8 @@ def test_set_up_is_one_command_with_the_pinned_versions(marker: str) -> None:
 
 
 def test_every_example_runs(spawn: Run, scans: Path) -> None:
-    lines = block("## Use", "sh").splitlines()
-    assert len(lines) > 5
+    lines = block("## Use", "sh").splitlines() + block("## Kernels and layers", "sh").splitlines()
+    assert len(lines) > 15
     for line in lines:
         program, *words = shlex.split(line, comments=True)
         overwrite = ["--overwrite"] if words[0] == "upsample" else []
@@ -73,6 +87,18 @@ def test_the_python_example_runs(scans: Path) -> None:
     example = block("From Python:", "python").replace(', max_memory="500MB"', "")  # pytest itself holds more
     exec(example, names)
     assert names["fine"].shape == (8, 8, 8)
+
+
+def test_the_layers_example_trains_and_upsamples() -> None:
+    x = torch.rand(1, 4, 4, 4, 2)
+    names: dict[str, Any] = {
+        "conv3dt": conv3dt, "x": x, "y": torch.zeros(1, 8, 8, 8, 8), "criterion": torch.nn.MSELoss(),
+        "volume": x[0].numpy(),
+    }  # fmt: skip
+    exec(block("## Kernels and layers", "python"), names)
+    names["loss"].backward()
+    assert names["layer"].kernel.grad is not None
+    assert names["fine"].shape == (8, 8, 8, 8)
 
 
 def test_every_command_is_named(run: Run) -> None:
