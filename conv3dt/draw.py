@@ -41,7 +41,10 @@ def drawn(
 
 def _seeded(identifier: Any, seed: int | None) -> tuple[Any, int | None]:
     """The initializer with a seed, and the seed; None for one that draws nothing."""
-    initializer = initializers.get(identifier)
+    try:
+        initializer = initializers.get(identifier)
+    except TypeError as error:  # a configuration that the class does not take
+        raise ArgumentError(str(error)) from None
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     if "seed" not in config:
         return initializer, None

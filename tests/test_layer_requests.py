@@ -176,6 +176,7 @@ def test_a_seed_draws_by_the_layers_own_initializers() -> None:
     [
         ({"kernel_initializer": "glorot_unifrom"}, "glorot_unifrom.*did you mean glorot_uniform"),
         ({"kernel_initializer": "identity"}, "dentity"),
+        ({"kernel_initializer": {"class_name": "HeNormal", "config": {"gain": 1}}}, "takes .*gain"),
         ({"kernel_initializer": "ones", "filters": 10**6}, "more than can be drawn"),
     ],
     ids=str,
