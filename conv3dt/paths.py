@@ -7,19 +7,40 @@ from pathlib import Path
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".ims")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-_INSIDE = re.compile(rf"^(?P<file>.+?(?:{'|'.join(re.escape(s) for s in HDF5_SUFFIXES)})):(?P<dataset>/.*)$", re.I)
+WEIGHTS_SUFFIXES = (*HDF5_SUFFIXES, ".keras", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".json")
+
+
+def _inside(suffixes: tuple[str, ...]) -> re.Pattern[str]:
+    known = "|".join(re.escape(suffix) for suffix in suffixes)
+    return re.compile(rf"^(?P<file>.+?(?:{known})):(?P<inside>/.*)$", re.I | re.S)
+
+
+_VOLUME, _WEIGHTS = _inside(HDF5_SUFFIXES), _inside(WEIGHTS_SUFFIXES)
 
 
 def split(path: str) -> tuple[str, str | None]:
-    """Return the file and the dataset of ``file.h5:/dataset``; None where no dataset is named.
+    """Return the file and the dataset of a volume ``file.h5:/dataset``; None where no dataset is named.
 
     The cut is the first ``:/`` behind a known suffix, so drive letters and URLs stay whole.
 
     >>> split("C:/scans/a.h5:/raw/t1"), split("a.nii.gz")
     (('C:/scans/a.h5', '/raw/t1'), ('a.nii.gz', None))
     """
-    found = _INSIDE.match(path)
-    return (found["file"], found["dataset"]) if found else (path, None)
+    return _cut(path, _VOLUME)
+
+
+def split_weights(path: str) -> tuple[str, str | None]:
+    """Return the file and what is named in it, of weights or a layer's configuration; more formats have names inside.
+
+    >>> split_weights("net.keras:/up"), split_weights("net.pt:/decoder.up"), split_weights("k.npy")
+    (('net.keras', '/up'), ('net.pt', '/decoder.up'), ('k.npy', None))
+    """
+    return _cut(path, _WEIGHTS)
+
+
+def _cut(path: str, inside: re.Pattern[str]) -> tuple[str, str | None]:
+    found = inside.match(path)
+    return (found["file"], found["inside"]) if found else (path, None)
 
 
 def is_hdf5(path: str) -> bool:

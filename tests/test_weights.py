@@ -16,8 +16,15 @@ from conv3dt.errors import DataError, InputMissingError
 from conv3dt.weights import Weights, read_weights
 from tests.conftest import Run, listing, load, save_nifti, whole_numbers
 
+DATA = Path(__file__).parent / "data" / "weights"
 KERNEL = whole_numbers(3, 2, 4, 5, 6, dtype=np.float32)
 BIAS = np.arange(5, dtype=np.float32)
+
+
+def pattern(*shape: int, seed: int) -> NDArray[np.float32]:
+    """What the scripts in ``tests/data/weights`` put into kernels: whole numbers in an order that no flip keeps."""
+    numbers = (np.arange(np.prod(shape)) * 37 + seed * 11) % 101 - 50
+    return numbers.astype(np.float32).reshape(shape)
 
 
 def save_h5(path: Path, **arrays: Any) -> Path:
@@ -238,7 +245,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             read_weights(str(path))
 
 
-@pytest.mark.parametrize(("name", "module"), [("k.npz", "arrays"), ("k.h5", "hdf5")])
+@pytest.mark.parametrize(("name", "module"), [("k.npz", "arrays"), ("k.h5", "hdf5_tree")])
 def test_a_small_file_that_unpacks_to_far_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
@@ -246,6 +253,43 @@ def test_a_small_file_that_unpacks_to_far_too_much_is_refused(
     monkeypatch.setattr(f"conv3dt.weights.{module}.MOST_BYTES", KERNEL.nbytes - 1)
     with pytest.raises(DataError, match="more than a kernel can be"):
         read_weights(str(path))
+
+
+def test_a_group_called_vars_does_not_make_it_keras(tmp_path: Path) -> None:
+    path = save_h5(tmp_path / "a.h5", kernel=KERNEL, bias=BIAS, vars__0=BIAS)
+    check(read_weights(f"{path}:/kernel"), KERNEL, BIAS)
+
+
+@pytest.mark.parametrize("layout", ["keras", "torch"])
+def test_the_layout_of_bare_arrays_can_be_said(tmp_path: Path, layout: str) -> None:
+    kernel = KERNEL if layout == "keras" else KERNEL.transpose(4, 3, 0, 1, 2)
+    for path in (
+        f"{save_npz(tmp_path / 'k.npz', kernel=kernel, bias=BIAS)}:/kernel",
+        f"{save_h5(tmp_path / 'k.h5', kernel=kernel, bias=BIAS)}:/kernel",
+    ):
+        found = read_weights(path, layout)
+        check(found, KERNEL, BIAS)
+        assert found.layout.startswith("(k1, k2, k3" if layout == "keras" else "(channels, filters, k1, k2, k3): as")
+    check(read_weights(str(save_npy(tmp_path / "k.npy", kernel)), layout), KERNEL, None)
+    with pytest.raises(
+        DataError, match=r"a bias of 4 does not go with a transposed weight .* is it a forward Conv3d\?"
+    ):
+        read_weights(
+            str(save_npz(tmp_path / "bad.npz", kernel=KERNEL.transpose(4, 3, 0, 1, 2), bias=BIAS[:4])), "torch"
+        )
+
+
+def test_an_array_in_an_npz_can_be_named(tmp_path: Path) -> None:
+    path = save_npz(tmp_path / "k.npz", **{"a/kernel": KERNEL, "a/bias": BIAS, "b": KERNEL + 1})
+    check(read_weights(f"{path}:/a/kernel"), KERNEL, BIAS)
+    check(read_weights(f"{path}:/b"), KERNEL + 1, None)
+    with pytest.raises(InputMissingError, match="no array c; there are a/kernel, a/bias, b"):
+        read_weights(f"{path}:/c")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match="no such file but a folder; of a SavedModel make a"):
+        read_weights(str(tmp_path))
 
 
 def test_keras_writes_colon_zero_behind_its_names(tmp_path: Path) -> None:

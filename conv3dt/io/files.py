@@ -75,7 +75,7 @@ def check_output(path: str, *, overwrite: bool) -> None:
 
         hdf5.check_output(path, overwrite=overwrite)
     else:
-        from conv3dt.io.pending import check_target
+        from conv3dt.pending import check_target
 
         check_target(path, overwrite=overwrite)
 

@@ -17,8 +17,8 @@ from conv3dt.affine import spacing
 from conv3dt.axes import name_axes
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError
 from conv3dt.io import hdf5_attributes
-from conv3dt.io.pending import PendingFile, check_target, writing
 from conv3dt.io.volume import Index, VolumeInfo, check_numbers
+from conv3dt.pending import PendingFile, check_target, writing
 
 DEFAULT_DATASET = "/data"
 

@@ -17,8 +17,8 @@ from conv3dt.errors import DataError, InputMissingError
 from conv3dt.io import nifti_header
 from conv3dt.io.flat import FlatArray, bytes_of
 from conv3dt.io.gzip_stream import GzipReader, GzipWriter, beginning
-from conv3dt.io.pending import PendingFile, writing
 from conv3dt.io.volume import Index, VolumeInfo
+from conv3dt.pending import PendingFile, writing
 
 HEADER_BYTES = 540
 COPY_BYTES = 2**24

@@ -1,105 +1,152 @@
-"""How does a kernel come out of a file?  One format a module; nothing in a file is ever executed."""
+"""How does a kernel come out of a file, and into one?  One format a module; nothing in a file is ever executed.
+
+What a file is, its first bytes tell, never its name; what it is to be written as, the name tells.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from conv3dt import paths
-from conv3dt.errors import DataError, InputMissingError
+from conv3dt.errors import ArgumentError, DataError, InputMissingError
+from conv3dt.weights.kernel import LAYOUTS, MOST_TAPS, Weights, check_writable, checked, listed, quoting, reason
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["MOST_TAPS", "WRITERS", "Weights", "checked", "read_weights", "write_weights"]
 
+KNOWN = (
+    "give a Keras model (.keras, .h5), a PyTorch file (.pt, .pth), .safetensors, .onnx, .npz, .npy or HDF5 "
+    "(file.h5:/kernel)"
+)
+LEGACY_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+"""The number with which `torch.save` began before it wrote archives, as a pickle holds it."""
 
-MOST_TAPS = 2**27
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weights:
-    """A kernel as it came out of a file.
-
-    Attributes:
-        kernel: Keras layout ``(k1, k2, k3, filters, channels)``, float32 or float64, finite.
-        bias: ``(filters,)`` or None.
-        path: where it came from; format: in which format; layout: how the array was understood.
-        config: what the file says of the layer, in the names and spellings of Keras 2.9's ``get_config`` (any part of
-            it: a PyTorch state dict says nothing, a Keras archive everything); None where it says nothing.
-        notes: what was done to bring the kernel into Keras's terms, for the report.
-    """
-
-    kernel: NDArray[np.floating]
-    bias: NDArray[np.floating] | None
-    path: str
-    format: str
-    layout: str
-    config: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether the kernel can only give zeros."""
-        return not self.kernel.any()
+WRITERS = {
+    ".npz": ("arrays", "written_npz"),
+    ".npy": ("arrays", "written_npy"),
+    ".safetensors": ("safetensors_file", "written"),
+    ".h5": ("keras_legacy", "written"),
+    ".hdf5": ("keras_legacy", "written"),
+    ".keras": ("keras_archive", "written"),
+    ".pt": ("pytorch", "written"),
+    ".pth": ("pytorch", "written"),
+    ".onnx": ("onnx_file", "written"),
+}
+"""What makes the bytes of a file, by the extension of its name: a module here and a function in it."""
 
 
-def read_weights(path: str) -> Weights:
-    """Read a kernel and, if there is one, its bias.
+def read_weights(path: str, layout: str | None = None) -> Weights:
+    """Read a kernel and, if there are any, its bias and what the file says of its layer.
 
     Args:
-        path: ``.npz`` (arrays ``kernel`` and ``bias``), ``.npy``, or HDF5 as ``file.h5:/kernel`` (the bias is the
-            dataset ``bias`` beside it).  Five axes are ``(k1, k2, k3, filters, channels)``; three are a kernel from
+        path: a saved Keras model or its weights, a PyTorch file, ``.safetensors``, ``.onnx``, ``.npz`` (arrays
+            ``kernel`` and ``bias``), ``.npy``, or HDF5.  Of several layers or arrays ``file:/name`` chooses one.
+        layout: ``keras`` or ``torch``: how the five axes of bare arrays run, ``(k1, k2, k3, filters, channels)`` or
+            ``(channels, filters, k1, k2, k3)``; None takes what is usual in the format.  Three axes are a kernel from
             one channel to one.
 
     Raises:
-        InputMissingError: no such file or dataset.
-        DataError: not a kernel: wrong rank, not finite, or a bias of another length.
+        InputMissingError: no such file, or nothing of that name in it.
+        DataError: not a kernel: wrong rank, not finite, a bias of another length; or not clear which.
+        ArgumentError: another ``layout`` than the format lays down.
     """
-    file, dataset = paths.split(path)
-    if not Path(file).is_file():
-        raise InputMissingError(f"weights {file}: no such file")
-    with Path(file).open("rb") as stream:
-        start = stream.read(8)
-    if start == b"\x89HDF\r\n\x1a\n":
-        from conv3dt.weights.hdf5 import read
-
-        kernel, bias = read(file, dataset)
-        return checked(kernel, bias, path, "hdf5")
-    if start[:6] == b"\x93NUMPY" or start[:4] == b"PK\x03\x04":
-        from conv3dt.weights.arrays import read as read_arrays
-
-        kernel, bias = read_arrays(file)
-        return checked(kernel, bias, path, "npy" if start[0] == 0x93 else "npz")
-    raise DataError(f"weights {file}: not a kernel file; give .npz, .npy or HDF5 (file.h5:/kernel)")
+    if layout not in (None, *LAYOUTS):
+        raise ArgumentError(f"layout must be keras or torch, got {layout!r}")
+    with quoting(path):
+        return _read(path, layout)
 
 
-def checked(kernel: NDArray[np.generic], bias: NDArray[np.generic] | None, path: str, form: str) -> Weights:
-    """Return the arrays of a file as weights, or say what is wrong with them."""
-    import numpy as np
+def _read(path: str, layout: str | None) -> Weights:
+    file, name = paths.split_weights(path)
+    module = _module(file)
+    try:
+        found = import_module(f"conv3dt.weights.{module}").read(file, name, layout)
+    except OSError as error:
+        if isinstance(error, InputMissingError):
+            raise
+        raise InputMissingError(f"weights {file}: cannot be read: {reason(error)}") from None
+    except MemoryError:
+        raise DataError(f"weights {file}: asks for more memory than there is; is it damaged?") from None
+    assert isinstance(found, Weights)
+    return found
 
-    for name, given in (("kernel", kernel), ("bias", bias)):
-        if given is not None and np.asarray(given).dtype.kind not in "iufb":
-            raise DataError(f"weights {path}: the {name} must hold real numbers, got {np.asarray(given).dtype}")
-    if kernel.ndim not in (3, 5):
-        raise DataError(
-            f"weights {path}: the kernel must have 5 axes (k1, k2, k3, filters, channels), or 3 for one channel, "
-            f"got shape {kernel.shape}"
-        )
-    if kernel.size > MOST_TAPS:
-        raise DataError(f"weights {path}: {kernel.size} taps are more than a kernel can have ({MOST_TAPS})")
-    if 0 in kernel.shape:
-        raise DataError(f"weights {path}: the kernel is empty, got shape {kernel.shape}")
-    wide = kernel.dtype.kind in "iu" or kernel.dtype.itemsize > 4
-    values: NDArray[np.floating] = kernel.astype(np.float64 if wide else np.float32)
-    layout = "(k1, k2, k3, filters, channels)" if kernel.ndim == 5 else "(k1, k2, k3), one channel"
-    if values.ndim == 3:
-        values = values[..., None, None]
-    extra = None if bias is None else np.atleast_1d(np.asarray(bias)).astype(values.dtype)
-    if extra is not None and extra.shape != values.shape[3:4]:
-        raise DataError(f"weights {path}: the bias must have {values.shape[3]} values, one a filter, got {extra.shape}")
-    for name, array in (("kernel", values), ("bias", extra)):
-        if array is not None and not np.isfinite(array).all():
-            bad = int(np.count_nonzero(~np.isfinite(array)))
-            raise DataError(f"weights {path}: the {name} holds {bad} values that are NaN or infinite; mend the file")
-    return Weights(values, extra, path, form, layout)
+
+def _module(file: str) -> str:
+    """The module that reads a file, by the file's first bytes."""
+    try:
+        if not Path(file).is_file():
+            what = " but a folder; of a SavedModel make a .keras or .h5 file in Keras" if Path(file).is_dir() else ""
+            raise InputMissingError(f"weights {file}: no such file{what}")
+        with Path(file).open("rb") as stream:
+            start = stream.read(64)
+    except (OSError, ValueError) as error:  # a name may also be too long, or hold a zero
+        if isinstance(error, InputMissingError):
+            raise
+        raise InputMissingError(f"weights {file}: cannot be opened: {reason(error)}") from None
+    if start[:8] == b"\x89HDF\r\n\x1a\n":
+        return "hdf5"
+    if start[:6] == b"\x93NUMPY":
+        return "arrays"
+    if start[:4] == b"PK\x03\x04":
+        from conv3dt.weights.archive import module_of
+
+        return module_of(file)
+    if LEGACY_TORCH in start:
+        return "pytorch"
+    if start[8:9] == b"{" and start[6:8] == b"\0\0":  # the length of a header, then the header
+        return "safetensors_file"
+    if (
+        start[:1] == b"\x08"
+        and 0 < start[1] < 32
+        and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x3a", b"\x42")
+    ):
+        return "onnx_file"
+    raise DataError(f"weights {file}: not a kernel file{_guess(start)}; {KNOWN}")
+
+
+def _guess(start: bytes) -> str:
+    """What a file may be that is no kernel."""
+    if not start:
+        return ": it is empty"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return ": a Python pickle, which could run anything and is not opened"
+    if start.lstrip()[:1] == b"{":
+        return ": JSON may describe a layer but holds no weights"
+    return ""
+
+
+def write_weights(weights: Weights, path: str, *, overwrite: bool = False) -> list[str]:
+    """Write a kernel with its bias, and its layer's configuration where the format has a place for it.
+
+    Args:
+        weights: whose kernel comes out of the file bit for bit.
+        path: whose extension names the format: ``.safetensors``, ``.npz``, ``.npy``, ``.h5`` or ``.hdf5`` (as Keras 2
+            writes a model), ``.keras`` (as Keras 3 does), ``.pt`` or ``.pth`` (a state dict), ``.onnx``.
+        overwrite: replace a file that is there.
+
+    Returns:
+        What could not be kept, a line each.
+
+    Raises:
+        ArgumentError: the extension says no format, or the format cannot express the layer.
+        DataError: configuration and kernel contradict.
+        OutputError, StreamError: the file cannot be created or written; what was there stays.
+    """
+    from conv3dt.pending import PendingFile, check_target, writing
+
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITERS:
+        raise ArgumentError(f"output {path}: the name does not say a format of weights; known are {listed([*WRITERS])}")
+    check_target(path, overwrite=overwrite)
+    check_writable(weights)
+    module, function = WRITERS[suffix]
+    content, lost = getattr(import_module(f"conv3dt.weights.{module}"), function)(weights)
+    pending = PendingFile(path, overwrite=overwrite)
+    try:
+        with writing(path):
+            pending.work.write_bytes(content)
+        pending.commit()
+    except BaseException:
+        pending.abort()
+        raise
+    return list(lost)

@@ -1,52 +1,142 @@
-"""How does a kernel come out of NumPy's own files?"""
+"""How does a kernel come out of NumPy's own files, and into them?  And what do bare arrays mean?"""
 
 from __future__ import annotations
 
-import zipfile
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, Any
 
-from conv3dt.errors import DataError
+import numpy as np
+
+from conv3dt.errors import Conv3dtError, DataError, InputMissingError
+from conv3dt.weights.foreign import groups_by_bias, in_keras_order
+from conv3dt.weights.kernel import KERAS_AXES, MOST_BYTES, TORCH_AXES, Weights, checked, listed, reason
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 KERNEL_NAMES = ("kernel", "weights", "weight", "w")
-MOST_BYTES = 2**30
 
 
-def read(path: str) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
-    """Return kernel and bias of an ``.npz`` or ``.npy`` file."""
-    import numpy as np
+def read(path: str, name: str | None, layout: str | None) -> Weights:
+    """Return the weights in an ``.npz`` or ``.npy`` file.
 
+    Args:
+        path: the file; name: of the kernel's array in an ``.npz``; layout: ``keras`` (the default) or ``torch``.
+
+    Raises:
+        InputMissingError: no array of that name.
+        DataError: not NumPy's, damaged, too large, or not a kernel.
+    """
+    whole = path if name is None else f"{path}:{name}"
     try:
-        if zipfile.is_zipfile(path):
-            _check_size(path)
         with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded, None
-            name = _kernel_name(path, loaded.files)
-            return loaded[name], loaded["bias"] if "bias" in loaded.files else None
-    except DataError:
+            if file.read(2) == b"PK":
+                kernel, bias = _packed(path, (name or "").strip("/"))
+                return arranged(kernel, bias, whole, "npz", layout)
+            file.seek(0)
+            return arranged(_array(file, path, "the array"), None, whole, "npy", layout)
+    except Conv3dtError:
         raise
     except Exception as error:  # NumPy lets through whatever zipfile, zlib and its own parser of headers raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"weights {path}: cannot be read as a NumPy file: {reason}") from None
+        raise DataError(f"weights {path}: cannot be read as a NumPy file: {reason(error)}") from None
 
 
-def _check_size(path: str) -> None:
+def _packed(path: str, wanted: str) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
+    import zipfile
+
     with zipfile.ZipFile(path) as archive:
         total = sum(entry.file_size for entry in archive.infolist())
-    if total > MOST_BYTES:
-        raise DataError(f"weights {path}: unpacks to {total} bytes, more than a kernel can be ({MOST_BYTES})")
+        if total > MOST_BYTES:
+            raise DataError(f"weights {path}: unpacks to {total} bytes, more than a kernel can be ({MOST_BYTES})")
+        names = [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
+        name = _kernel_name(path, names, wanted)
+        with archive.open(f"{name}.npy") as file:
+            kernel = _array(file, path, name)
+        beside = f"{name[: name.rfind('/') + 1]}bias"
+        if beside == name or beside not in names:
+            return kernel, None
+        with archive.open(f"{beside}.npy") as file:
+            return kernel, _array(file, path, beside)
 
 
-def _kernel_name(path: str, names: list[str]) -> str:
+def _array(file: Any, path: str, name: str) -> NDArray[np.generic]:
+    """One array; its header is looked at before room is made for it."""
+    numpy_format: Any = np.lib.format
+    version = numpy_format.read_magic(file)
+    read_header = {(1, 0): numpy_format.read_array_header_1_0, (2, 0): numpy_format.read_array_header_2_0}
+    if version not in read_header:
+        raise DataError(f"weights {path}: {name} must hold real numbers, got version {version} of NumPy's format")
+    shape, _, dtype = read_header[version](file)
+    size = dtype.itemsize * np.prod(shape, dtype=float)
+    if size > MOST_BYTES:
+        raise DataError(f"weights {path}: {name} takes {size:.0f} bytes, more than a kernel can be ({MOST_BYTES})")
+    file.seek(0)
+    array: NDArray[np.generic] = numpy_format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _kernel_name(path: str, names: list[str], wanted: str) -> str:
+    if wanted:
+        if wanted not in names:
+            raise InputMissingError(f"weights {path}: no array {wanted}; there are {listed(names)}")
+        return wanted
     for name in KERNEL_NAMES:
         if name in names:
             return name
     others = [name for name in names if name != "bias"]
     if len(others) == 1:
         return others[0]
-    raise DataError(f"weights {path}: which array is the kernel? call it 'kernel'; there are {', '.join(names)}")
+    raise DataError(f"weights {path}: which array is the kernel? call it 'kernel'; there are {listed(names)}")
+
+
+def arranged(
+    kernel: NDArray[Any], bias: NDArray[Any] | None, path: str, form: str, layout: str | None, why: str = ""
+) -> Weights:
+    """Return bare arrays as weights: in Keras's order unless ``layout`` says ``torch``.
+
+    Args:
+        kernel: five axes, or three for one channel; bias: ``(filters,)`` or None.
+        path: for errors; form: the format; why: what told the layout, if not the caller.
+
+    Raises:
+        DataError: not a kernel.
+    """
+    if layout != "torch" or kernel.ndim != 5:
+        text = f"{KERAS_AXES}{why}" if kernel.ndim == 5 and why else None
+        return checked(kernel, bias, path, form, layout=text)
+    groups = groups_by_bias(kernel.shape, None if bias is None else bias.size)
+    if groups is None:
+        raise DataError(
+            f"weights {path}: a bias of {bias.size if bias is not None else 0} does not go with a transposed weight "
+            f"{TORCH_AXES} of shape {kernel.shape}; is it a forward Conv3d?"
+        )
+    dense, notes = in_keras_order(kernel, groups, path)
+    return checked(dense, bias, path, form, layout=f"{TORCH_AXES}{why or ': as asked for'}", notes=notes)
+
+
+def written_npz(weights: Weights) -> tuple[bytes, list[str]]:
+    """Return the bytes of an ``.npz`` with ``kernel`` and ``bias``, and what has no place in it."""
+    stream = io.BytesIO()
+    if weights.bias is None:
+        np.savez(stream, kernel=weights.kernel)
+    else:
+        np.savez(stream, kernel=weights.kernel, bias=weights.bias)
+    return stream.getvalue(), lost_config(weights, ".npz")
+
+
+def written_npy(weights: Weights) -> tuple[bytes, list[str]]:
+    """Return the bytes of an ``.npy`` with the kernel, and what has no place in it."""
+    stream = io.BytesIO()
+    np.save(stream, weights.kernel)
+    lost = ["no place for the bias in .npy"] if weights.bias is not None else []
+    return stream.getvalue(), lost + lost_config(weights, ".npy")
+
+
+def arrays_of(weights: Weights) -> dict[str, NDArray[np.floating]]:
+    """Return ``kernel`` and, if there is one, ``bias``."""
+    return {"kernel": weights.kernel} | ({} if weights.bias is None else {"bias": weights.bias})
+
+
+def lost_config(weights: Weights, suffix: str) -> list[str]:
+    """Return what to say where a format has no place for the configuration."""
+    return [] if weights.config is None else [f"no place for the configuration in {suffix}"]

@@ -1,79 +1,77 @@
-"""How does a kernel come out of an HDF5 file?"""
+"""How does a kernel come out of an HDF5 file?  Keras's models have their own readers; here are bare datasets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import h5py
 
 from conv3dt.errors import DataError, InputMissingError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-MOST_BYTES = 2**30
+from conv3dt.weights import hdf5_tree
+from conv3dt.weights.arrays import arranged
+from conv3dt.weights.kernel import Weights, listed
 
 
-def read(path: str, name: str | None) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
-    """Return kernel and bias: a dataset and the ``bias`` beside it, or a group that holds ``kernel`` and ``bias``."""
-    import h5py
+def read(path: str, name: str | None, layout: str | None) -> Weights:
+    """Return the weights in an HDF5 file, of Keras or not.
 
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            node = _named(file, path, name) if name and name != "/" else _only(file, path)
-            if isinstance(node, h5py.Group):
-                found = _child(node, "kernel")
-                if found is None:
-                    raise DataError(f"weights {path}:{name}: a group without a dataset 'kernel'; name the dataset")
-                node = found
-            beside = _child(node.parent, "bias")
-            bias = beside if beside is not None and beside.name != node.name else None
-            return _array(node, path), None if bias is None else _array(bias, path)
-    except (OSError, KeyError, RuntimeError) as error:
-        if isinstance(error, (DataError, InputMissingError)):
-            raise
-        raise DataError(f"weights {path}: cannot be read as HDF5: {str(error).splitlines()[0]}") from None
+    Args:
+        path: the file; name: a layer of a Keras model, a dataset, or a group that holds ``kernel`` and ``bias``.
+        layout: of a bare dataset: ``keras`` or ``torch``.
+
+    Raises:
+        InputMissingError: nothing of that name.
+        DataError: not a kernel.
+    """
+    from conv3dt.weights import keras_archive, keras_legacy
+
+    where = f"weights {path}"
+    with hdf5_tree.opened(path, where) as file:
+        node = hdf5_tree.find(file, name, where) if name else None
+        if isinstance(node, h5py.Dataset) and not node.name.endswith("/vars/0"):  # whatever is around it
+            return read_dataset(file, path, name, layout)
+        if keras_legacy.is_legacy(file, where):
+            found = keras_legacy.read(file, path, name, layout)
+        elif keras_archive.is_weights(file, where):
+            found = keras_archive.read_tree(file, path, name, layout)
+        else:
+            found = None
+        return found or read_dataset(file, path, name, layout)
 
 
-def _child(group: Any, name: str) -> Any:
-    """A dataset of a group; Keras writes ``:0`` behind its name."""
-    import h5py
-
-    found = (group.get(each) for each in (name, f"{name}:0"))
-    return next((node for node in found if isinstance(node, h5py.Dataset)), None)
+def read_dataset(file: Any, path: str, name: str | None, layout: str | None) -> Weights:
+    """Return a dataset and the ``bias`` beside it, or those of a group that holds ``kernel`` and ``bias``."""
+    where = f"weights {path}"
+    node = _named(file, path, name) if name and name.strip("/") else _only(file, path)
+    group = node if isinstance(node, h5py.Group) else node.parent
+    if isinstance(node, h5py.Group):
+        found = hdf5_tree.child(node, "kernel", where)
+        if found is None:
+            raise DataError(f"{where}:{name}: a group without a dataset 'kernel'; name the dataset")
+        node = found
+    beside = hdf5_tree.child(group, "bias", where)
+    bias = beside if beside is not None and beside.name != node.name else None
+    kernel, extra = hdf5_tree.arrays(node, bias, where)
+    return arranged(kernel, extra, path if name is None else f"{path}:{name}", "hdf5", layout)
 
 
 def _named(file: Any, path: str, name: str) -> Any:
-    if name not in file:
-        raise InputMissingError(f"weights {path}: no dataset {name}; there are {', '.join(_kernels(file)) or 'none'}")
-    return file[name]
+    node = hdf5_tree.find(file, name, f"weights {path}")
+    if node is None:
+        raise InputMissingError(f"weights {path}: no dataset {name}; there are {listed(_kernels(file, path))}")
+    return node
 
 
 def _only(file: Any, path: str) -> Any:
-    names = _kernels(file)
+    names = _kernels(file, path)
     if len(names) != 1:
-        raise DataError(
-            f"weights {path}: name the kernel's dataset as {path}:/name; candidates: {', '.join(names) or 'none'}"
-        )
-    return file[names[0]]
+        raise DataError(f"weights {path}: name the kernel's dataset as {path}:/name; candidates: {listed(names)}")
+    return hdf5_tree.find(file, names[0], f"weights {path}")
 
 
-def _kernels(file: Any) -> list[str]:
-    import h5py
-
-    found: list[str] = []
-
-    def visit(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim in (3, 5) and node.dtype.kind in "iuf":
-            found.append("/" + name)
-
-    file.visititems(visit)
-    return found
-
-
-def _array(node: Any, path: str) -> NDArray[np.generic]:
-    if node.shape is None or node.dtype.kind not in "iufb":
-        raise DataError(f"weights {path}:{node.name}: must hold real numbers, got {node.dtype}")
-    if node.nbytes > MOST_BYTES:
-        raise DataError(f"weights {path}:{node.name}: {node.nbytes} bytes, more than a kernel can be ({MOST_BYTES})")
-    array: NDArray[np.generic] = node[()]
-    return array
+def _kernels(file: Any, path: str) -> list[str]:
+    return [
+        name
+        for name, node in hdf5_tree.walk(file, f"weights {path}")
+        if isinstance(node, h5py.Dataset) and node.ndim in (3, 5) and node.dtype.kind in "iuf"
+    ]
