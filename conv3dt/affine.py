@@ -59,11 +59,12 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
         align: ``kernel`` (the middle of the taps: exact for symmetric kernels), ``centroid`` (their centre of mass:
             exact for any), ``edge`` (first faces coincide, as in mrgrid and c3d) or ``origin`` (first voxel centres
             coincide, as in ANTs and dipy).
-        kernel: ``(k1, k2, k3, filters, channels)``, needed for ``centroid``.
+        kernel: ``(k1, k2, k3, filters, channels)``, needed for ``centroid``.  Outer planes of it that are zero do not
+            count for ``kernel``: nothing comes from there (kernels from PyTorch may have been given such).
     """
     if not isinstance(align, str) or align not in ALIGNMENTS:
         raise ArgumentError(f"align must be one of {', '.join(ALIGNMENTS)}, got {align!r}")
-    truth = [axis.shift for axis in axes]
+    middle = truth = [axis.shift for axis in axes] if kernel is None else _middle(axes, kernel)
     # Where taps change sign their centre of mass says little (it may lie outside them), unless it was asked for.
     if kernel is not None and (align == "centroid" or kernel.min() >= 0):
         middles = _centroid(kernel, strict=align == "centroid")
@@ -72,7 +73,7 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
                 (axis.crop - middle * axis.dilation) / axis.stride for axis, middle in zip(axes, middles, strict=True)
             ]
     said = {
-        "kernel": [axis.shift for axis in axes],
+        "kernel": middle,
         "centroid": truth,
         "edge": [(1 - axis.stride) / (2 * axis.stride) for axis in axes],
         "origin": [0.0, 0.0, 0.0],
@@ -82,6 +83,18 @@ def place(axes: Axes, align: str, kernel: NDArray[np.floating] | None = None) ->
     drift = [(there - here) * axis.stride for there, here, axis in zip(said[align], truth, axes, strict=True)]
     strides = (axes[0].stride, axes[1].stride, axes[2].stride)
     return Placement(strides, _three(said[align]), _three([round(value, 9) + 0.0 for value in drift]))
+
+
+def _middle(axes: Axes, kernel: NDArray[np.floating]) -> list[float]:
+    """The input index of output 0 by the middle of the taps, from the first that is not zero to the last."""
+    import numpy as np
+
+    shifts = []
+    for number, axis in enumerate(axes):
+        planes = np.flatnonzero(kernel.any(axis=tuple(other for other in range(kernel.ndim) if other != number)))
+        ends = int(planes[0] + planes[-1]) if len(planes) else axis.kernel - 1
+        shifts.append((2 * axis.crop - ends * axis.dilation) / (2 * axis.stride))
+    return shifts
 
 
 def _centroid(kernel: NDArray[np.floating], *, strict: bool) -> list[float] | None:

@@ -160,11 +160,10 @@ def facts_of_file(path: str, *, axes: str | None = None, data_format: str | None
 
 
 def _is_kernel(path: str) -> bool:
-    file, dataset = paths.split(path)
-    return file.lower().endswith((".npz", ".npy")) or (dataset or "").rsplit("/", 1)[-1].lower() in (
-        "kernel",
-        "kernel:0",
-    )
+    file, inside = paths.split_weights(path)
+    if not paths.is_hdf5(file):
+        return file.lower().endswith((*paths.WEIGHTS_SUFFIXES, ".npy"))
+    return (inside or "").rsplit("/", 1)[-1].lower() in ("kernel", "kernel:0")
 
 
 def _kernel_facts(path: str) -> dict[str, Any]:
@@ -184,6 +183,8 @@ def _kernel_facts(path: str) -> dict[str, Any]:
         "sum_per_filter": [float(value) for value in found.kernel.sum(axis=(0, 1, 2, 4))][:16],
         "range": [float(found.kernel.min()), float(found.kernel.max())],
         "bytes": found.kernel.nbytes,
+        "notes": list(found.notes),
+        "layer": found.config,
     }
 
 

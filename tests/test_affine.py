@@ -7,8 +7,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 import conv3dt
@@ -223,3 +225,27 @@ def test_an_image_keeps_its_centre_of_mass(
     )  # fmt: skip
     distance = off(centre(x, affine), centre(after.get_fdata(), after.affine), after.affine)
     assert np.abs(distance).max() < VOXEL
+
+
+def test_planes_of_zeros_around_a_kernel_do_not_move_its_outputs() -> None:
+    """A kernel of 4 whose last planes are zero is a kernel of 3: it lies where that lies."""
+    small = np.random.default_rng(0).normal(size=(3, 3, 3, 2, 1))
+    grown = np.pad(small, [(0, 1), (1, 0), (1, 1), (0, 0), (0, 0)])
+    axes = (Axis(4, 2, padding="same"), Axis(4, 2, padding="same"), Axis(5, 2, padding="same"))
+    assert place(axes, "kernel", grown).shift == (0.0, -0.5, -0.5)
+    assert place(axes, "kernel", np.ones((4, 4, 5, 1, 1))).shift == (-0.25, -0.25, -0.5)
+    assert place(axes, "kernel").shift == (-0.25, -0.25, -0.5)
+    assert place(axes, "kernel", np.zeros((4, 4, 5, 1, 1))).shift == (-0.25, -0.25, -0.5)
+
+
+def test_the_most_common_layer_of_torch_lies_on_the_first_voxels_centre() -> None:
+    """Kernel 3, stride 2, padding 1, output padding 1: one input voxel comes out around output twice its index."""
+    torch_layer = torch.nn.ConvTranspose3d(1, 1, 3, stride=2, padding=1, output_padding=1, bias=False)
+    torch.nn.init.constant_(torch_layer.weight, 1.0)
+    volume = np.zeros((5, 5, 5), np.float32)
+    volume[2, 2, 2] = 1
+    image = nibabel.nifti1.Nifti1Image(volume, np.eye(4))
+    fine = conv3dt.upsample(image, weights=torch_layer)
+    centre = np.argwhere(np.asarray(fine.dataobj) > 0).mean(axis=0)
+    assert np.allclose(apply_affine(fine.affine, centre), [2, 2, 2])
+    assert np.allclose(fine.affine[:3, 3], 0)

@@ -32,8 +32,8 @@ from conv3dt.engine.finish import Storage
 from conv3dt.engine.loops import Recipe
 from conv3dt.engine.tensor import TensorEngine
 from conv3dt.geometry import BOUNDARIES, Axis
-from conv3dt.layer.concrete import Layer
 from conv3dt.layer.activation import ACTIVATIONS
+from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import LayerConfig
 from tests.oracle import Law, Laws, transposed
 

@@ -149,7 +149,12 @@ def test_labels_take_the_smallest_unsigned_type(classes: int, dtype: Any) -> Non
 
 def test_tiles_and_threads_change_no_label() -> None:
     logits = np.random.default_rng(1).normal(size=(5, 9, 8, 7)).astype(np.float32)
-    arguments = {"kernel": "cubic", "per_channel": True, "reduce": "argmax", "data_format": "channels_first"}
+    arguments: dict[str, Any] = {
+        "kernel": "cubic",
+        "per_channel": True,
+        "reduce": "argmax",
+        "data_format": "channels_first",
+    }
     whole = conv3dt.upsample(logits, threads=1, **arguments)
     for tile, threads in ((4, 1), ((2, 6, 10), 2), (18, 3)):
         assert np.array_equal(conv3dt.upsample(logits, tile=tile, threads=threads, **arguments), whole)
@@ -194,7 +199,7 @@ def test_shapes_of_labels_without_a_voxel(run: Run) -> None:
     """As quick as any other shape, and the same from Python."""
     done = run("shape", "100,64,64,64", "--channels-first", "--per-channel", "--reduce", "argmax", "--json")
     assert (done.code, done.json["output"]["shape"], done.json["output"]["dtype"]) == (0, [128, 128, 128], "uint8")
-    arguments = {"per_channel": True, "data_format": "channels_first"}
+    arguments: dict[str, Any] = {"per_channel": True, "data_format": "channels_first"}
     assert conv3dt.output_shape((100, 64, 64, 64), reduce="argmax", **arguments) == (128, 128, 128)
     assert conv3dt.output_shape((100, 64, 64, 64), **arguments) == (100, 128, 128, 128)
     done = run("shape", "300,64,64,64", "--channels-first", "--per-channel", "--reduce", "argmax", "--json")

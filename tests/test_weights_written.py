@@ -58,7 +58,7 @@ def test_the_configuration_comes_back(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "lost"),
     [
-        ("a.npz", ["no place for the configuration in .npz"]),
+        ("a.npz", []),
         ("a.npy", ["no place for the bias in .npy", "no place for the configuration in .npy"]),
         ("a.pt", ["no place for the configuration in a PyTorch state dict"]),
         ("a.onnx", ["the activation relu is not part of a ConvTranspose node and is left out"]),
@@ -188,3 +188,31 @@ def test_permissions_are_those_of_any_file(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert (tmp_path / "a.npz").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_npz_of_ours_brings_its_layer(tmp_path: Path) -> None:
+    path, config = f"{tmp_path}/a.npz", {"strides": (2, 1, 2), "padding": "same", "activation": "relu"}
+    made = weights(config=config)
+    write_weights(made, path)
+    found = read_weights(path)
+    assert found.config == config
+    assert "written by conv3dt" in found.layout
+    with np.load(path) as arrays:  # and anybody's arrays
+        assert np.array_equal(arrays["kernel"], made.kernel)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("{", "metadata conv3dt: cannot be read as JSON"),
+        ("[]", "says that conv3dt wrote it, but holds no Conv3DTranspose"),
+        ('{"class_name": "Conv3DTranspose", "config": {"kernel_size": [9, 9, 9]}}', "kernel"),
+        (3.5, "holds no Conv3DTranspose"),
+        (np.zeros(3), "metadata conv3dt"),
+    ],
+    ids=str,
+)
+def test_an_npz_that_says_nonsense_of_its_layer(tmp_path: Path, told: Any, message: str) -> None:
+    np.savez(tmp_path / "a.npz", kernel=np.ones((2, 2, 2, 1, 1)), conv3dt=np.array(told))
+    with pytest.raises(DataError, match=message):
+        read_weights(f"{tmp_path}/a.npz")

@@ -180,15 +180,16 @@ def _axes(taps: Array, axes: Axes) -> tuple[AxisFindings, AxisFindings, AxisFind
         shifts = place(axes, "centroid", taps).shift
     except ArgumentError:  # the taps cancel
         shifts = (None, None, None)
-    first, second, third = (_axis(taps, number, axes[number], shifts[number]) for number in range(3))
+    middles = place(axes, "kernel", taps).shift
+    first, second, third = (_axis(taps, n, axes[n], middles[n], shifts[n]) for n in range(3))
     return first, second, third
 
 
-def _axis(taps: Array, number: int, axis: Axis, centroid_shift: float | None) -> AxisFindings:
+def _axis(taps: Array, number: int, axis: Axis, shift: float, centroid_shift: float | None) -> AxisFindings:
     size = np.abs(taps).max() or 1.0
     even = float(np.abs(taps - np.flip(taps, number)).max() / size)
     odd = float(np.abs(taps + np.flip(taps, number)).max() / size)
-    middle = (axis.kernel - 1) / 2
+    middle = (axis.crop - shift * axis.stride) / axis.dilation
     centroid = None if centroid_shift is None else (axis.crop - centroid_shift * axis.stride) / axis.dilation
     return AxisFindings(
         kernel=axis.kernel,
@@ -199,10 +200,10 @@ def _axis(taps: Array, number: int, axis: Axis, centroid_shift: float | None) ->
         asymmetry=even,
         middle=middle,
         centroid=None if centroid is None else _tidy(centroid),
-        shift=axis.shift,
+        shift=shift,
         centroid_shift=centroid_shift,
         from_middle=None if centroid is None else _tidy((centroid - middle) * axis.dilation),
-        from_edge_grid=axis.drift,
+        from_edge_grid=(1 - axis.stride) / 2 - shift * axis.stride,
     )
 
 

@@ -49,7 +49,7 @@ class AxisFindings:
     Attributes:
         kernel, stride, dilation, crop: its law; ``crop`` outputs are dropped before the first.
         symmetry: symmetric, antisymmetric or neither; asymmetry: how far from symmetric.
-        middle: the middle of the taps, in taps.
+        middle: the middle of the taps from the first that is not zero to the last, in taps.
         centroid: their first moment, in taps; None where they cancel.
         shift: the input index at which output voxel 0 lies by the middle of the taps; centroid_shift: by the centroid.
         from_middle: output voxels by which content lies further along the axis than the middle of the taps says.

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError
 from conv3dt.weights.foreign import groups_by_bias, in_keras_order
-from conv3dt.weights.kernel import KERAS_AXES, MOST_BYTES, TORCH_AXES, Weights, checked, listed, reason
+from conv3dt.weights.kernel import (
+    KERAS_AXES,
+    MOST_BYTES,
+    TORCH_AXES,
+    Weights,
+    check_layout,
+    checked,
+    listed,
+    reason,
+)
+from conv3dt.weights.own import KEY, layer_of, layer_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +42,9 @@ def read(path: str, name: str | None, layout: str | None) -> Weights:
     try:
         with open(path, "rb") as file:
             if file.read(2) == b"PK":
-                kernel, bias = _packed(path, (name or "").strip("/"))
-                return arranged(kernel, bias, whole, "npz", layout)
+                kernel, bias, told = _packed(path, (name or "").strip("/"))
+                found = arranged(kernel, bias, whole, "npz", layout)
+                return found if told is None else _own(found, told, layout)
             file.seek(0)
             return arranged(_array(file, path, "the array"), None, whole, "npy", layout)
     except Conv3dtError:
@@ -41,7 +53,17 @@ def read(path: str, name: str | None, layout: str | None) -> Weights:
         raise DataError(f"weights {path}: cannot be read as a NumPy file: {reason(error)}") from None
 
 
-def _packed(path: str, wanted: str) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
+def _own(found: Weights, told: NDArray[np.generic], layout: str | None) -> Weights:
+    """What `written_npz` wrote: the layer's configuration is there too."""
+    check_layout(layout, "keras", found.path, "a file of conv3dt's")
+    config = layer_of(str(told), found.kernel.shape, f"weights {found.path}")
+    return replace(found, layout=f"{KERAS_AXES}: written by conv3dt", config=config)
+
+
+def _packed(
+    path: str, wanted: str
+) -> tuple[NDArray[np.generic], NDArray[np.generic] | None, NDArray[np.generic] | None]:
+    """Kernel, bias and the layer's configuration, as far as they are there."""
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
@@ -50,13 +72,14 @@ def _packed(path: str, wanted: str) -> tuple[NDArray[np.generic], NDArray[np.gen
             raise DataError(f"weights {path}: unpacks to {total} bytes, more than a kernel can be ({MOST_BYTES})")
         names = [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
         name = _kernel_name(path, names, wanted)
-        with archive.open(f"{name}.npy") as file:
-            kernel = _array(file, path, name)
+
+        def array(entry: str) -> NDArray[np.generic]:
+            with archive.open(f"{entry}.npy") as file:
+                return _array(file, path, entry)
+
         beside = f"{name[: name.rfind('/') + 1]}bias"
-        if beside == name or beside not in names:
-            return kernel, None
-        with archive.open(f"{beside}.npy") as file:
-            return kernel, _array(file, path, beside)
+        bias = array(beside) if beside in names and beside != name else None
+        return array(name), bias, array(KEY) if KEY in names and name == "kernel" else None
 
 
 def _array(file: Any, path: str, name: str) -> NDArray[np.generic]:
@@ -83,7 +106,7 @@ def _kernel_name(path: str, names: list[str], wanted: str) -> str:
     for name in KERNEL_NAMES:
         if name in names:
             return name
-    others = [name for name in names if name != "bias"]
+    others = [name for name in names if name not in ("bias", KEY)]
     if len(others) == 1:
         return others[0]
     raise DataError(f"weights {path}: which array is the kernel? call it 'kernel'; there are {listed(names)}")
@@ -115,13 +138,15 @@ def arranged(
 
 
 def written_npz(weights: Weights) -> tuple[bytes, list[str]]:
-    """Return the bytes of an ``.npz`` with ``kernel`` and ``bias``, and what has no place in it."""
+    """Return the bytes of an ``.npz`` with ``kernel`` and ``bias``, and the layer beside them; what has no place."""
     stream = io.BytesIO()
-    if weights.bias is None:
-        np.savez(stream, kernel=weights.kernel)
-    else:
-        np.savez(stream, kernel=weights.kernel, bias=weights.bias)
-    return stream.getvalue(), lost_config(weights, ".npz")
+    lost: list[str] = []
+    arrays: dict[str, NDArray[Any]] = dict(arrays_of(weights))
+    if weights.config is not None:
+        text, lost = layer_text(weights)
+        arrays[KEY] = np.array(text)
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue(), lost
 
 
 def written_npy(weights: Weights) -> tuple[bytes, list[str]]:

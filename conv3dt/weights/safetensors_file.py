@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError
 from conv3dt.weights.arrays import arranged, arrays_of
-from conv3dt.weights.keras_config import MOST_JSON_BYTES, parsed, translated
+from conv3dt.weights.keras_config import MOST_JSON_BYTES, parsed
 from conv3dt.weights.kernel import (
     KERAS_AXES,
     Weights,
     bfloat16,
-    check_agrees,
     check_layout,
     check_size,
     checked,
     listed,
     reason,
 )
+from conv3dt.weights.own import KEY, layer_of, layer_text
 from conv3dt.weights.tensors import choose
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-KEY = "conv3dt"
-"""The entry of the metadata that makes a file our own: JSON of ``class_name`` and ``config``."""
 
 Header = dict[str, Any]
 
@@ -79,18 +75,14 @@ def _header(path: str) -> Header:
 def _own(file: Any, header: Header, path: str, told: str, wanted: str, layout: str | None) -> Weights:
     where, names = f"weights {path}", list(header)
     check_layout(layout, "keras", path, "a file of conv3dt's")
-    layer = parsed(told, f"{where}: metadata {KEY}")
-    config = layer.get("config") if isinstance(layer, dict) and layer.get("class_name") == "Conv3DTranspose" else None
-    if not isinstance(config, dict) or "kernel" not in names:
+    config = layer_of(told, tuple(header["kernel"]["shape"]) if "kernel" in names else (), where)
+    if "kernel" not in names:
         raise DataError(f"{where}: says that conv3dt wrote it, but holds no Conv3DTranspose; there are {listed(names)}")
+    kernel = _array(file, header, path, "kernel")
     if wanted not in ("", "kernel", config.get("name")):
         raise InputMissingError(f"{where}: no layer {wanted}; there is {config.get('name') or 'kernel'}")
-    kernel = _array(file, header, path, "kernel")
     bias = _array(file, header, path, "bias") if "bias" in names else None
-    arguments = translated(config, "2.9")
-    if kernel.ndim == 5:
-        check_agrees(arguments, kernel.shape, where)
-    return checked(kernel, bias, path, "safetensors", layout=f"{KERAS_AXES}: written by conv3dt", config=arguments)
+    return checked(kernel, bias, path, "safetensors", layout=f"{KERAS_AXES}: written by conv3dt", config=config)
 
 
 def _array(file: Any, header: Header, path: str, name: str) -> NDArray[Any]:
@@ -111,14 +103,6 @@ def written(weights: Weights) -> tuple[bytes, list[str]]:
     """Return the bytes of a file of our own, and what of the configuration is not plain data."""
     from safetensors.numpy import save
 
-    config, lost = {}, []
-    for key, value in (weights.config or {}).items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError, RecursionError):
-            lost.append(f"{key} is not plain data and is left out")
-        else:
-            config[key] = value
-    told = json.dumps({"class_name": "Conv3DTranspose", "config": config})
+    told, lost = layer_text(weights)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays_of(weights).items()}
     return save(arrays, {KEY: told}), lost
