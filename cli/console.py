@@ -16,7 +16,7 @@ from conv3dt.errors import ArgumentError, OutputError
 from conv3dt.paths import split
 
 if TYPE_CHECKING:
-    from conv3dt.report import Report, VolumeFacts
+    from conv3dt.report import AxisFacts, Report, VolumeFacts
 
 Row = tuple[str, str, str]
 NAME_WIDTH = 18
@@ -137,11 +137,16 @@ def _layer(report: Report) -> list[tuple[str, str]]:
         text.append(
             (
                 f"axis {letter}",
-                f"{axis.input} -> {axis.output}, cropped {axis.crop_before}+{axis.crop_after}, output 0 at input "
-                f"{axis.shift:+g}{off}",
+                f"{axis.input} -> {axis.output}, {_cropped(axis)}, output 0 at input {axis.shift:+g}{off}",
             )
         )
     return text
+
+
+def _cropped(axis: AxisFacts) -> str:
+    if axis.crop_after < 0:
+        return f"cropped {axis.crop_before}+0, {-axis.crop_after} appended"
+    return f"cropped {axis.crop_before}+{axis.crop_after}"
 
 
 def _matrices(report: Report) -> list[tuple[str, str]]:
@@ -243,7 +248,7 @@ def _shape(volume: VolumeFacts) -> str:
 
 
 def _spacing(volume: VolumeFacts) -> str:
-    return " x ".join(f"{size:.6g}" for size in volume.spacing) + f" {volume.unit}" if volume.spacing else ""
+    return " x ".join(f"{size:.6g}" for size in volume.spacing) + f" {volume.unit}".rstrip() if volume.spacing else ""
 
 
 def _origin(volume: VolumeFacts) -> str:

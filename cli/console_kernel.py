@@ -31,6 +31,7 @@ def print_written(written: Written) -> None:
         weights.kernel.dtype.name,
         "bias" if weights.bias is not None else "",
         written.origin,
+        *weights.notes,
     ]
     lost = f"; not kept: {', '.join(written.lost)}" if written.lost else ""
     click.echo(f"{written.path}: {', '.join(part for part in parts if part)}{lost}", err=True)

@@ -81,8 +81,10 @@ def layer_options(command: Command) -> Command:
         click.option("--kernel-size", type=NUMBERS, help="Kernel size, where no weights say it."),
         click.option("--filters", type=click.IntRange(min=1), help="Output channels, likewise.  [default: 1]"),
         click.option("--strides", type=NUMBERS, help="Output voxels per input voxel, for weights.  [default: 1]"),
-        click.option("--padding", metavar="[valid|same]", help="As in Keras.  [default: valid]"),
-        click.option("--output-padding", type=NUMBERS, help="As in Keras: fixes the output's length."),
+        click.option(
+            "--padding", metavar="[valid|same|N]", help="As in Keras; numbers as in PyTorch.  [default: valid]"
+        ),
+        click.option("--output-padding", type=NUMBERS, help="As in Keras, or as in PyTorch beside a number."),
         click.option("--dilation-rate", type=NUMBERS, help="Distance of taps, where all strides are 1.  [default: 1]"),
         click.option("--activation", metavar="NAME", help="As in Keras; with numbers: 'relu(max_value=6)'."),
         click.option("--use-bias/--no-bias", default=None, help="Insist on the bias or leave it out."),

@@ -10,7 +10,7 @@ from conv3dt import paths
 from conv3dt.affine import place
 from conv3dt.axes import SPATIAL, check_axes, name_axes, upsampled_axes
 from conv3dt.engine.choose import choose
-from conv3dt.errors import ArgumentError
+from conv3dt.errors import ArgumentError, Conv3dtError, DataError, InputMissingError
 from conv3dt.layer.config import DTYPES, LayerConfig, check_choice
 from conv3dt.plan import Demand, make_plan
 from conv3dt.report import LayerFacts, PlanFacts, Report, VolumeFacts, axis_facts
@@ -85,7 +85,7 @@ def _layer_facts(
         output_padding=config.output_padding,
         dilation_rate=config.dilation_rate,
         activation=config.activation,
-        use_bias=loaded is not None and loaded.bias is not None,
+        use_bias=request.has_bias if loaded is None else loaded.bias is not None,
         boundary=request.outside,
         align=align,
         layout="" if loaded is None else loaded.layout,
@@ -156,7 +156,14 @@ def facts_of_file(path: str, *, axes: str | None = None, data_format: str | None
         return _kernel_facts(path)
     from conv3dt.io.files import read_info
 
-    return _volume_facts(read_info(path, axes=axes, data_format=data_format))
+    try:
+        return _volume_facts(read_info(path, axes=axes, data_format=data_format))
+    except (DataError, InputMissingError):
+        if not paths.is_hdf5(path):
+            raise
+        with suppress(Conv3dtError):  # a layer of a Keras model is no dataset
+            return _kernel_facts(path)
+        raise
 
 
 def _is_kernel(path: str) -> bool:

@@ -134,7 +134,9 @@ def check_channels(layer: Layer, path: str, shape: tuple[int, ...], axes: str) -
     if layer.per_channel or channels == layer.channels:
         return
     hint = "use a kernel made for them"
-    if "c" not in axes:
+    if "c" not in axes and len(axes) == 3:
+        hint = "the volume has one channel only; use a kernel made for it"
+    elif "c" not in axes:
         hint = "say which axis is channels (--channels-last, --channels-first)"
     elif layer.channels == 1:
         hint = "leave out --channels-last/--channels-first to treat each volume for itself"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from conv3dt.doctor import Examination
 
 DTYPES = ("float32", "float64")
+WHOLE = (".keras", ".onnx")
+"""Formats that cannot hold weights without their layer."""
 GEOMETRY = ("strides", "padding", "output_padding", "dilation_rate")
 
 
@@ -140,8 +142,13 @@ def convert_kernel(
         OutputError, StreamError: the new file exists, or cannot be written.
     """
     weights = read_weights(source, layout)
+    config, assumed = _layer_of(weights, geometry)
     if any(value is not None for value in geometry.values()):
-        weights = _with_layer(weights, _layer_of(weights, geometry)[0])
+        weights = _with_layer(weights, config)
+    if "strides" in assumed and Path(path).suffix.lower() in WHOLE:
+        raise ArgumentError(
+            f"output {path}: holds a whole layer, and {source} does not say its strides; give --strides"
+        )
     return _write(weights, f"from {source}", path, overwrite=overwrite)
 
 
@@ -208,6 +215,8 @@ def inspect_kernel(
 
 def _check_targets(path: str, png: str | None, repaired: str | None, *, overwrite: bool) -> None:
     """Refuse what would not be written, or would be written over what is read."""
+    if repaired is not None:
+        check_target(repaired, overwrite=overwrite)
     if png is not None:
         from conv3dt.picture import check_pillow
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections import abc
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -14,15 +15,28 @@ from conv3dt.errors import ArgumentError, DataError
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import LayerConfig, check_choice, layer_config, triple
+from conv3dt.weights.mapping import Foreign, Mapping, grown, mapping
 
 if TYPE_CHECKING:
     from conv3dt.weights import Weights
 
 
 MOST_TAPS = 2**23
+BARE = ("npz", "npy", "hdf5", "array")
+"""Formats of arrays, which say nothing of a layer, and of which nobody expects it."""
 SHAPE_ARGUMENTS = ("filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate")
 LAYER_ARGUMENTS = (*SHAPE_ARGUMENTS, "bias", "layer", "layout", "kernel_initializer", "bias_initializer", "seed")
 """What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
+
+
+def _numbers(padding: Any) -> Any:
+    """A padding in numbers; None for one in Keras's words."""
+    if not isinstance(padding, str):
+        return padding
+    if re.fullmatch(r"\s*\d+\s*([,xX]\s*\d+\s*)*", padding):
+        numbers = [int(number) for number in re.split("[,xX]", padding)]
+        return numbers[0] if len(numbers) == 1 else numbers
+    return None
 
 
 def check_per_channel(per_channel: bool, path: str, shape: tuple[int, ...], axes: str) -> None:
@@ -46,7 +60,7 @@ class LayerRequest:
     arguments one by one, or all of them in ``layer`` (a JSON file, a ``get_config()`` dict, or a layer object, which
     brings its weights), and ``weights`` (a file, which may bring arguments too, an array in Keras layout, or a PyTorch
     module) or ``kernel_initializer`` and ``seed``.  What is said one by one goes before ``layer``, and that before
-    what the weights' file says.
+    what the weights' file says.  A ``padding`` in numbers, one or three, is PyTorch's, and ``output_padding`` with it.
     """
 
     scale: Any = None
@@ -58,7 +72,7 @@ class LayerRequest:
     filters: int | None = None
     kernel_size: Any = None
     strides: Any = None
-    padding: str | None = None
+    padding: Any = None
     output_padding: Any = None
     dilation_rate: Any = None
     activation: Any = None
@@ -71,6 +85,9 @@ class LayerRequest:
     reduce: str | None = None
 
     def __post_init__(self) -> None:
+        if hasattr(self.layer, "state_dict") and not hasattr(self.layer, "get_config"):  # PyTorch's own: no Keras words
+            object.__setattr__(self, "weights", self.layer if self.weights is None else self.weights)
+            object.__setattr__(self, "layer", None)
         named, layer = self._given(("scale", "kernel")), self._given(LAYER_ARGUMENTS)
         if self.weights is not None and named:
             raise ArgumentError(f"weights cannot go with {' and '.join(named)}; give strides instead")
@@ -116,21 +133,29 @@ class LayerRequest:
     @property
     def data_format(self) -> str | None:
         """Where the layer says that its channels are; only one of several channels need be asked."""
-        if self.layer is None and self._found is None:
+        if self.is_named or (self.layer is None and self._found is None):
             return None
-        several = self._is_drawn or (self._found is not None and self._found.kernel.shape[4] > 1)
+        several = self._found is None or self._found.kernel.shape[4] > 1
         told = self._told.get("data_format") if several else None
         return None if told is None else str(told)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether a layer of which no weights are known would have a bias."""
+        told = self.layer is not None and bool(self._told.get("use_bias", True))
+        return told if self.use_bias is None else self.use_bias
 
     def config(self) -> LayerConfig:
         """Return the layer's configuration, from integers only unless there are weights to look at."""
         if self.is_named:
             return self._named_config()
-        told = self._told | {name: getattr(self, name) for name in self._given(SHAPE_ARGUMENTS)}
-        if self._found is not None:
-            told |= {"kernel_size": self._found.kernel.shape[:3], "filters": int(self._found.kernel.shape[3])}
+        told = self._arguments
         if told.get("kernel_size") is None:
             raise ArgumentError("kernel_size is missing; give it, or weights to take it from")
+        found = self._mapping
+        if found is not None:
+            told |= {"padding": found.padding, "output_padding": found.output_padding}
+            told["kernel_size"] = grown(triple("kernel_size", told["kernel_size"]), found)
         return layer_config(
             filters=told.get("filters", 1),
             kernel_size=told["kernel_size"],
@@ -140,6 +165,39 @@ class LayerRequest:
             dilation_rate=told.get("dilation_rate", 1),
             activation=self._activation,
         )
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        """What decides the layer's shape: said by itself, by the layer or by the weights."""
+        told = self._told | {name: getattr(self, name) for name in self._given(SHAPE_ARGUMENTS)}
+        if self._found is not None:
+            told |= {"kernel_size": self._found.kernel.shape[:3], "filters": int(self._found.kernel.shape[3])}
+        return told
+
+    @cached_property
+    def _mapping(self) -> Mapping | None:
+        """How Keras says a padding in numbers, which is PyTorch's; None where the padding is Keras's own."""
+        numbers = _numbers(self.padding)
+        if numbers is None:
+            return None
+        told = self._arguments
+        crops = triple("padding", numbers, least=0)
+        extra = triple("output_padding", told.get("output_padding") or 0, least=0)
+        axes = [
+            Foreign(kernel, stride, dilation, crop, crop - more)
+            for kernel, stride, dilation, crop, more in zip(
+                triple("kernel_size", told["kernel_size"]),
+                triple("strides", told.get("strides", 1)),
+                triple("dilation_rate", told.get("dilation_rate", 1)),
+                crops,
+                extra,
+                strict=True,
+            )
+        ]
+        try:
+            return mapping(axes)
+        except DataError as error:
+            raise ArgumentError(f"padding {self.padding}, output_padding {extra}: {error}") from None
 
     def filters_of(self, config: LayerConfig, axes: str, shape: tuple[int, ...]) -> int | None:
         """Return what the channels of a volume become; None if they become one label.
@@ -176,7 +234,8 @@ class LayerRequest:
 
         config = self.config()
         kernel = np.ones((*config.kernel_size, config.filters, 1 if self.per_channel else channels), np.float32)
-        layer = self._layer(config, kernel, None, "kernel " + "x".join(map(str, config.kernel_size)))
+        bias = np.zeros(config.filters, np.float32) if self.has_bias else None
+        layer = self._layer(config, kernel, bias, "kernel " + "x".join(map(str, config.kernel_size)))
         self._check_channels(layer)
         return layer
 
@@ -190,7 +249,7 @@ class LayerRequest:
         if isinstance(self.layer, (str, os.PathLike)):
             return read_layer_config(os.fspath(self.layer))
         told = self.layer.get_config() if hasattr(self.layer, "get_config") else self.layer
-        if not isinstance(told, Mapping):
+        if not isinstance(told, abc.Mapping):
             raise ArgumentError(
                 f"layer must be a JSON file, a get_config() dict or a Keras layer, got {type(self.layer).__name__}"
             )
@@ -200,7 +259,7 @@ class LayerRequest:
     def _weights_given(self) -> Any:
         if self.weights is not None or not hasattr(self.layer, "get_weights"):
             return self.weights
-        return self.layer.get_weights() or None
+        return self.layer if self.layer.get_weights() else None
 
     @property
     def _is_drawn(self) -> bool:
@@ -249,7 +308,16 @@ class LayerRequest:
             who = "use_bias asks for one; leave it out" if self.use_bias else "the layer has one; say --no-bias"
             raise DataError(f"weights {found.path}: hold no bias, but {who}")
         bias = None if wanted is False else found.bias
-        return self._layer(config, found.kernel, bias, found.path, found.layout, found.notes)
+        notes = found.notes + self._assumptions(found)
+        return self._layer(config, found.kernel, bias, found.path, found.layout, notes)
+
+    def _assumptions(self, found: Weights) -> tuple[str, ...]:
+        """What a net's file that holds weights alone leaves open, and nobody else says."""
+        open_ = [name for name in ("strides", "padding", "activation") if getattr(self, name) is None]
+        if self.layer is not None or found.config is not None or found.format in BARE or not open_:
+            return ()
+        taken = {"strides": "1", "padding": "valid", "activation": "linear"}
+        return (f"the file holds weights alone: {', '.join(f'{name} {taken[name]}' for name in open_)} assumed",)
 
     def _drawn_layer(self, channels: int) -> Layer:
         if not self._is_drawn:
@@ -279,6 +347,12 @@ class LayerRequest:
     def _layer(
         self, config: LayerConfig, kernel: Any, bias: Any, name: str, layout: str = "", notes: tuple[str, ...] = ()
     ) -> Layer:
+        added = self._mapping
+        if added is not None and added.adds:
+            import numpy as np
+
+            kernel = np.pad(kernel, [*zip(added.before, added.after, strict=True), (0, 0), (0, 0)])
+            notes += (f"zero taps added to the kernel: {added.before} before, {added.after} behind",)
         return Layer(
             config, kernel, bias, self.outside, name, layout=layout, notes=notes,
             per_channel=self.per_channel, argmax=self.reduce == "argmax",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -155,12 +155,11 @@ def test_normalized_kernels_have_gain_1_in_each_phase(layer: tuple[Floats, Layer
     assert about(found, "gain") == []
 
 
-@given(layers())
+@given(layers(least=0.1))
 @settings(max_examples=60, deadline=None)
 def test_normalizing_scales_each_phase_by_one_factor(layer: tuple[Floats, LayerConfig]) -> None:
     kernel, config = layer
-    sums, sizes = phase_sums(kernel, config.axes), phase_sums(np.abs(kernel), config.axes)
-    assume((np.abs(sums) > 0.01 * sizes).all())
+    sums = phase_sums(kernel, config.axes)
     even = normalized(kernel, config.axes)
     n = 12
     x = np.random.default_rng(1).normal(size=(n, n, n, kernel.shape[4]))
@@ -179,10 +178,12 @@ def test_normalizing_keeps_the_type() -> None:
 
 def test_what_cannot_be_normalized() -> None:
     cancelling = np.array([1.0, 1.0, -1.0, 1.0]).reshape(4, 1, 1, 1, 1)
-    with pytest.raises(DataError, match=r"gain cannot be made 1: the taps of phase 0,0,0 of filter 0 sum to 0, next"):
+    with pytest.raises(DataError, match=r"the taps of phase 0,0,0 of filter 0 sum to 0, beside a size of 2"):
         normalized(cancelling, layer_of(cancelling, strides=(2, 1, 1)).axes)
+    with pytest.raises(DataError, match="sum to -1, beside a size of 1: it finds edges"):
+        normalized(-np.ones((1, 1, 1, 1, 1)), layer_of(np.ones((1, 1, 1, 1, 1))).axes)
     small = np.ones((1, 1, 1, 1, 1))
-    with pytest.raises(DataError, match=r"phase 1,0,0 of filter 0 sum to 0, for the kernel is smaller than the stri"):
+    with pytest.raises(DataError, match=r"phase 1,0,0 of filter 0 sum to 0, the kernel is smaller than the stri"):
         normalized(small, layer_of(small, strides=(2, 1, 1)).axes)
 
 

@@ -284,7 +284,7 @@ def test_gain_is_made_1(run: Run, tmp_path: Path) -> None:
 
 def test_gains_that_cannot_be_made_1(run: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", kernel=np.array([1.0, -1.0]).reshape(2, 1, 1))
-    for strides, complaint in (("1", "next to nothing beside their size"), ("3,1,1", "smaller than the strides")):
+    for strides, complaint in (("1", "it finds edges and does not interpolate"), ("3,1,1", "smaller than the strides")):
         done = run(
             "kernel", "inspect", tmp_path / "a.npz", "--strides", strides, "--normalize-gain", tmp_path / "b.npz",
             "--png", tmp_path / "a.png",

@@ -89,7 +89,8 @@ def test_the_python_example_runs(scans: Path) -> None:
     assert names["fine"].shape == (8, 8, 8)
 
 
-def test_the_layers_example_trains_and_upsamples() -> None:
+def test_the_layers_example_trains_and_upsamples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     x = torch.rand(1, 4, 4, 4, 2)
     names: dict[str, Any] = {
         "conv3dt": conv3dt, "x": x, "y": torch.zeros(1, 8, 8, 8, 8), "criterion": torch.nn.MSELoss(),

@@ -70,7 +70,8 @@ def _about_gain(found: Examination) -> Iterator[Finding]:
             f"the gain is {_span(gains)}, not 1: a constant comes out as another",
             "none while there are holes" if holes else "--normalize-gain FILE writes a kernel of gain 1",
         )
-    if found.checkerboard is not None and found.checkerboard > LEVEL and not holes:
+    # Where the taps nearly cancel, their gains differ by many times a mean that is next to nothing.
+    if found.checkerboard is not None and found.checkerboard > LEVEL and not holes and found.cancellation <= 0.5:
         uneven = [n for n, axis in enumerate(found.axes) if axis.kernel % axis.stride and axis.stride > 1]
         size = tuple(-(-axis.kernel // axis.stride) * axis.stride for axis in found.axes)
         ratio = found.checkerboard
@@ -79,9 +80,10 @@ def _about_gain(found: Examination) -> Iterator[Finding]:
             "warning",
             f"checkerboard: the gains of the phases differ by {much} their mean"
             + (f" (the kernel is no multiple of the stride on {_axes_named(uneven)})" if uneven else ""),
-            (f"train with a kernel of {_by(size)}, or " if uneven else "")
-            + "level it with --normalize-gain FILE"
-            + (", which changes what was learned" if found.channels > 1 else ""),
+            (f"train with a kernel of {_by(size)}" if uneven else "")
+            + (" or " if uneven and found.channels == 1 else "")
+            + ("level it with --normalize-gain FILE" if found.channels == 1 else "")
+            or "train with weights held level: each phase of a filter to the same sum",
         )
 
 

@@ -17,8 +17,9 @@ from conv3dt.geometry import Axis
 
 Array = NDArray[np.float64]
 
-FAINTEST = 1e-3
-"""A phase whose taps cancel to less than this part of their absolute sum cannot be scaled to sum to one."""
+FAINTEST = 0.05
+"""A phase whose taps cancel to less than this part of their absolute sum is not scaled to sum to one: it makes edges,
+not brightness, and would be blown up."""
 MOST_PHASES = 2**18
 
 
@@ -109,25 +110,27 @@ def phase_sums(kernel: NDArray[np.floating], axes: Axes) -> Array:
 def normalized(kernel: NDArray[np.floating], axes: Axes) -> NDArray[np.floating]:
     """Return the kernel, ``(k1, k2, k3, filters, channels)``, with each phase of each filter scaled to sum to one.
 
-    A phase that sums to less than nothing is turned round.  Sums run over taps and channels, in float64; the type of
-    the kernel stays.
+    Sums run over taps and channels, in float64; the type of the kernel stays.
 
     Raises:
         ArgumentError: as `examine`.
-        DataError: a phase has no taps, or they cancel, so that no factor makes their sum one.
+        DataError: a phase has no taps, or they cancel or sum to less than nothing: then it does not interpolate.
     """
     _check(kernel, axes)
     sums = phase_sums(kernel, axes)
-    faint = np.abs(sums) <= FAINTEST * phase_sums(np.abs(kernel), axes)
+    sizes = phase_sums(np.abs(kernel), axes)
+    faint = sums <= FAINTEST * sizes
     if faint.any():
-        first, second, third, number = (int(index[0]) for index in np.nonzero(faint))
-        holes = any(axis.kernel < axis.stride for axis in axes)
+        place = tuple(int(index[0]) for index in np.nonzero(faint))
+        phase = ",".join(map(str, place[:3]))
+        why = (
+            "the kernel is smaller than the strides; choose a larger one"
+            if any(axis.kernel < axis.stride for axis in axes)
+            else f"beside a size of {sizes[place]:.3g}: it finds edges and does not interpolate; use it as it is"
+        )
         raise DataError(
-            f"gain cannot be made 1: the taps of phase {first},{second},{third} of filter {number} sum to "
-            f"{sums[first, second, third, number]:.3g}"
-            + (", for the kernel is smaller than the strides; choose a larger one" if holes else
-               ", next to nothing beside their size; mend or retrain the kernel")
-        )  # fmt: skip
+            f"gain cannot be made 1: the taps of phase {phase} of filter {place[3]} sum to {sums[place]:.3g}, {why}"
+        )
     factors = (1 / sums)[np.ix_(*(_owners(axis) for axis in axes))]
     return (kernel * factors[..., None]).astype(kernel.dtype)
 

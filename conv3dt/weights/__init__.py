@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from conv3dt import paths
 from conv3dt.errors import ArgumentError, DataError, InputMissingError
@@ -115,11 +116,12 @@ def _guess(start: bytes) -> str:
     return ""
 
 
-def write_weights(weights: Weights, path: str, *, overwrite: bool = False) -> list[str]:
+def write_weights(weights: Any, path: str, *, overwrite: bool = False) -> list[str]:
     """Write a kernel with its bias, and its layer's configuration where the format has a place for it.
 
     Args:
-        weights: whose kernel comes out of the file bit for bit.
+        weights: what `read_weights` returned, a built `Conv3DTranspose`, or anything else that `upsample` takes as
+            weights; the kernel comes out of the file bit for bit.
         path: whose extension names the format: ``.safetensors``, ``.npz``, ``.npy``, ``.h5`` or ``.hdf5`` (as Keras 2
             writes a model), ``.keras`` (as Keras 3 does), ``.pt`` or ``.pth`` (a state dict), ``.onnx``.
         overwrite: replace a file that is there.
@@ -138,6 +140,10 @@ def write_weights(weights: Weights, path: str, *, overwrite: bool = False) -> li
     if suffix not in WRITERS:
         raise ArgumentError(f"output {path}: the name does not say a format of weights; known are {listed([*WRITERS])}")
     check_target(path, overwrite=overwrite)
+    if not isinstance(weights, Weights):
+        from conv3dt.weights.given import weights_in_memory
+
+        weights = weights_in_memory(weights)
     check_writable(weights)
     module, function = WRITERS[suffix]
     content, lost = getattr(import_module(f"conv3dt.weights.{module}"), function)(weights)

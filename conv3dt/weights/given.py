@@ -1,37 +1,67 @@
-"""How does a kernel in memory become weights?  Arrays, lists of Keras's ``get_weights()``, PyTorch modules."""
+"""How does a kernel in memory become weights?  Arrays, Keras's layers and ours, PyTorch's modules and state dicts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from conv3dt.errors import DataError
-from conv3dt.weights import Weights, checked
+from conv3dt.weights.arrays import arranged
+from conv3dt.weights.kernel import Weights, checked
 
 
-def weights_in_memory(given: Any, layout: str | None) -> Weights:
+def weights_in_memory(given: Any, layout: str | None = None) -> Weights:
     """Return the weights of an object that a program holds.
 
     Args:
         given: an array in Keras layout ``(k1, k2, k3, filters, channels)``, or three axes for one channel; a list of
-            it and a bias; or a ``torch.nn.ConvTranspose3d``.
-        layout: ``torch`` for an array ``(channels, filters, k1, k2, k3)``.
+            it and a bias; a built layer with ``get_config`` and ``get_weights``; a ``torch.nn.ConvTranspose3d``; its
+            state dict; or a torch tensor, which is taken to be in PyTorch's layout.
+        layout: ``keras`` or ``torch``, for arrays and tensors.
 
     Raises:
         DataError: not a kernel.
     """
-    if hasattr(given, "state_dict") and hasattr(given, "output_padding"):
+    if hasattr(given, "get_config") and hasattr(given, "get_weights"):
+        return _of_layer(given)
+    if hasattr(given, "state_dict"):
         from conv3dt.weights.pytorch import from_module
 
         return from_module(given, type(given).__name__)
+    if isinstance(given, Mapping):
+        from conv3dt.weights.pytorch import from_state
+
+        return from_state(given, None, layout)
     bias = None
     if isinstance(given, (list, tuple)) and 1 <= len(given) <= 2 and all(hasattr(each, "ndim") for each in given):
-        given, bias = given[0], np.asarray(given[1]) if len(given) == 2 else None
+        given, bias = given[0], _array(given[1]) if len(given) == 2 else None
+    if hasattr(given, "detach"):
+        return arranged(_array(given), bias, "given as a tensor", "array", layout or "torch", ": a torch tensor")
+    return arranged(_array(given), bias, "given as an array", "array", layout)
+
+
+def _of_layer(layer: Any) -> Weights:
+    """A layer of Keras's or ours, with its configuration."""
+    from conv3dt.weights.keras_config import layer_arguments
+
+    name = str(getattr(layer, "name", "layer"))
+    arrays = layer.get_weights()
+    if not arrays:
+        raise DataError(f"weights {name}: the layer is not built and has none; call build(input_shape)")
+    if len(arrays) > 2:
+        raise DataError(f"weights {name}: its activation has weights too, which only the layer itself computes")
+    bias = arrays[1] if len(arrays) == 2 else None
+    config = layer_arguments(layer.get_config(), f"layer {name}")
+    return checked(np.asarray(arrays[0]), bias, name, "array", config=config)
+
+
+def _array(given: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    if hasattr(given, "detach"):
+        given = given.detach().cpu()
+        given = given.float() if str(given.dtype) == "torch.bfloat16" else given
     try:
-        array = np.asarray(given)
+        return np.asarray(given)
     except ValueError:
         raise DataError("weights must be one array (k1, k2, k3, filters, channels); give bias by itself") from None
-    if layout == "torch" and array.ndim == 5:
-        array = array.transpose(2, 3, 4, 1, 0)
-    return checked(array, bias, "given as an array", "array")

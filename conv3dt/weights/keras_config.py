@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def chosen(layers: list[Layer], wanted: str | None, where: str) -> Layer:
                 f"{where.partition(' ')[2] or where}:/name"
             )
         return candidates[0]
+    wanted = re.sub(r"/kernel(:0)?$", "", wanted)  # who asks for the kernel of a layer means the layer
     exact = [layer for layer in candidates if layer.path == wanted]
     fitting = exact or [layer for layer in candidates if f"/{layer.path}".endswith(f"/{wanted}")]
     if len(fitting) == 1:
@@ -213,6 +215,22 @@ def _read_layer_config(path: str) -> Config:
     return layer_arguments(parsed(text, f"layer {file}"), f"layer {file}", (wanted or "").strip("/"))
 
 
+KNOWN = (
+    "name", "trainable", "batch_input_shape", "dtype", "dynamic", "filters", "kernel_size", "strides", "padding",
+    "data_format", "groups", "dilation_rate", "activation", "use_bias", "kernel_initializer", "bias_initializer",
+    "kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
+    "output_padding",
+)  # fmt: skip
+
+
+def _check_spelling(config: Config, where: str) -> None:
+    """Refuse what was meant to be an argument: a name that is none, but nearly one."""
+    for name in config:
+        near = [] if name in KNOWN else get_close_matches(name, KNOWN, 1, 0.8)
+        if near and near[0] not in config:
+            raise DataError(f"{where}: Conv3DTranspose takes no argument {name}; did you mean {near[0]}?")
+
+
 def layer_arguments(told: Any, where: str, wanted: str | None = None) -> Config:
     """Return the arguments of the layer that a configuration in memory describes, in Keras 2.9's spelling.
 
@@ -226,7 +244,9 @@ def layer_arguments(told: Any, where: str, wanted: str | None = None) -> Config:
     """
     version = told.get("keras_version") if isinstance(told, dict) else None
     with quoting(where):
-        return translated(chosen(layers_in(told), wanted, where).config, str(version or ""))
+        config = chosen(layers_in(told), wanted, where).config
+    _check_spelling(config, where)
+    return translated(config, str(version or ""))
 
 
 def translated(config: Config, version: str) -> Config:

@@ -60,6 +60,12 @@ class Mapping:
         return any(self.before + self.after)
 
 
+def grown(kernel_size: Triple, found: Mapping) -> Triple:
+    """Return the size of a kernel with its zero taps."""
+    first, second, third = (n + b + a for n, b, a in zip(kernel_size, found.before, found.after, strict=True))
+    return first, second, third
+
+
 def mapping(axes: Sequence[Foreign]) -> Mapping:
     """Return the Keras layer that does the same on all three axes, with as few zero taps as can be.
 

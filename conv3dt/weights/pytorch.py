@@ -123,6 +123,11 @@ def _sizes(path: str) -> set[int] | None:
         return {info.file_size for info in entries.infolist()}
 
 
+def from_state(state: Mapping[Any, Any], name: str | None, layout: str | None) -> Weights:
+    """Return the weights of a state dict that a program holds; see `read`."""
+    return _of_state(_inside(state), "state dict", name, layout, None)
+
+
 def _of_state(
     state: Mapping[Any, Any], path: str, name: str | None, layout: str | None, sizes: set[int] | None
 ) -> Weights:
