@@ -13,7 +13,7 @@ import click
 
 from conv3dt.axes import SPATIAL
 from conv3dt.errors import ArgumentError, OutputError
-from conv3dt.paths import split
+from conv3dt.paths import split_weights
 
 if TYPE_CHECKING:
     from conv3dt.report import AxisFacts, Report, VolumeFacts
@@ -46,13 +46,13 @@ def publish(
         _write(path, report)
 
 
-def check_report(path: str | None, *volumes: str) -> None:
-    """Refuse a report that could not be written, or that would replace a volume, before the work is done."""
+def check_report(path: str | None, *files: str | None) -> None:
+    """Refuse a report that could not be written, or that would replace a file of the run, before the work is done."""
     if path is None:
         return
     target = os.path.realpath(path)
-    if target in (os.path.realpath(split(volume)[0]) for volume in volumes):
-        raise ArgumentError(f"report {path}: is a volume of this run; choose another name")
+    if target in (os.path.realpath(split_weights(file)[0]) for file in files if file):
+        raise ArgumentError(f"report {path}: is another file of this run; choose another name")
     if not os.path.isdir(os.path.dirname(target)) or os.path.isdir(target):
         raise OutputError(f"report {path}: cannot be written there; choose another name")
 

@@ -71,8 +71,7 @@ def main() -> NoReturn:
         code = conv3dt.main(standalone_mode=False)
         _flush()
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _misused(error)
     except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
         code = _say("interrupted; no output was left", stop.args[0] if isinstance(stop, _Stopped) else 130)
     except Conv3dtError as error:
@@ -105,6 +104,16 @@ def _stop(number: int, frame: Any) -> NoReturn:
 def _flush() -> None:
     if sys.stdout is not None:  # None where the shell closed it
         sys.stdout.flush()
+
+
+def _misused(error: click.ClickException) -> int:
+    """One line, as for any other error; but who says nothing at all is shown what there is to say."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context is not None else ""
+    return _say(error.format_message().rstrip(".") + hint, error.exit_code)
 
 
 def _say(text: str, code: int) -> int:

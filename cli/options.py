@@ -16,7 +16,8 @@ import click
 from conv3dt.affine import ALIGNMENTS
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.kernels import KERNELS
-from conv3dt.request import LAYOUTS, REDUCTIONS
+from conv3dt.matching import REDUCTIONS
+from conv3dt.request import LAYOUTS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 LAYER_NAMES = (

@@ -20,7 +20,7 @@ def shape(volume: str, as_json: bool, report: str | None, quiet: bool, verbose: 
     """Say what VOLUME, or a volume of SHAPE, would become.
 
     Prints the output's shape, size, voxel size and affine, what is cropped and where voxels come to lie on each axis,
-    and the memory a run would take.
+    and the memory a run would take, into a file of the same kind.
 
     \b
     Examples:
@@ -29,9 +29,10 @@ def shape(volume: str, as_json: bool, report: str | None, quiet: bool, verbose: 
     """
     from conv3dt.inquire import shape_of_file, shape_of_numbers
 
-    from .console import publish
+    from .console import check_report, publish
 
     layer, rest = split_layer(options)
+    check_report(report, volume, layer.get("weights"), layer.get("layer"))
     if re.fullmatch(r"\d{1,12}([,xX]\d{1,12})*", volume):
         numbers = tuple(int(number) for number in re.split(r"[,xX]", volume))
         facts = shape_of_numbers(numbers, **rest, **layer)

@@ -53,7 +53,7 @@ def upsample(
     from .console import check_report, progress, publish
 
     layer, rest = split_layer(options)
-    check_report(report, input, output)
+    check_report(report, input, output, layer.get("weights"), layer.get("layer"))
     with progress(shown=not quiet and not rest["dry_run"]) as start:
         done = conv3dt.upsample_file(input, output, start=start, **rest, **layer)
     if rest["dry_run"] and not quiet:

@@ -70,7 +70,7 @@ def _layer(job: Job, align: str) -> LayerFacts:
         align=align,
         layout=job.layer.layout,
         per_channel=job.layer.per_channel,
-        reduce="argmax" if job.layer.argmax else None,
+        reduce=job.layer.reduce,
         notes=job.layer.notes,
     )
 

@@ -32,7 +32,8 @@ def drawn(
     bias = None
     if bias_initializer is not None:
         bias = np.asarray(_seeded(bias_initializer, seed if random is None else random)[0](shape[3:4]), np.float32)
-    name = str(initializers.serialize(kernel_initializer)["class_name"])
+    told = initializers.serialize(kernel_initializer)
+    name = str(told["class_name"] if isinstance(told, dict) else told)
     for what, array in (("kernel", kernel), ("bias", bias)):
         if array is not None and not np.isfinite(array).all():
             raise ArgumentError(f"{what}_initializer {name}: draws values that are NaN or infinite")

@@ -12,6 +12,7 @@ from conv3dt.axes import SPATIAL, check_axes, name_axes, upsampled_axes
 from conv3dt.engine.choose import choose
 from conv3dt.errors import ArgumentError, Conv3dtError, DataError, InputMissingError
 from conv3dt.layer.config import DTYPES, LayerConfig, check_choice
+from conv3dt.matching import label_type
 from conv3dt.plan import Demand, make_plan
 from conv3dt.report import LayerFacts, PlanFacts, Report, VolumeFacts, axis_facts
 from conv3dt.request import LayerRequest
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from conv3dt.layer.concrete import Layer
 
 ITEMSIZE = {"float32": 4, "float64": 8, "int16": 2, "uint8": 1, "uint16": 2, "uint32": 4}
-LABELS = {"uint8": 2**8, "uint16": 2**16, "uint32": 2**32}
 
 
 def shape_of_numbers(
@@ -34,8 +34,8 @@ def shape_of_numbers(
     Raises:
         ArgumentError: for a shape or a layer that cannot be.
     """
-    if not 3 <= len(shape) <= 5 or min(shape) < 1:
-        raise ArgumentError(f"shape must be three to five numbers of at least 1, got {'x'.join(map(str, shape))}")
+    if not 3 <= len(shape) <= 7 or min(shape) < 1:
+        raise ArgumentError(f"shape must be three to seven numbers of at least 1, got {'x'.join(map(str, shape))}")
     if dtype is not None:
         check_choice("dtype", dtype, DTYPES)
     request = LayerRequest(**layer)
@@ -43,10 +43,6 @@ def shape_of_numbers(
     config = request.config() if loaded is None else loaded.config
     data_format = data_format or request.data_format
     names = check_axes(axes, len(shape)) if axes else name_axes("012", len(shape), data_format, "shape")
-    if loaded is not None:
-        from conv3dt.job import check_channels
-
-        check_channels(loaded, "shape", shape, names)
     channels = shape[names.index("c")] if "c" in names else 1
     space = [n for n, letter in zip(shape, names, strict=True) if letter in SPATIAL]
     after, output = upsampled_axes(names, shape, config.output_shape(space), request.filters_of(config, names, shape))
@@ -67,8 +63,8 @@ def shape_of_numbers(
 
 def _kind(request: LayerRequest, dtype: str | None, labels: int) -> str:
     """The type that would be written."""
-    if request.reduce == "argmax" and dtype in (None, "same"):
-        return next(kind for kind, most in LABELS.items() if labels <= most)
+    if request.reduce == "argmax":
+        return label_type(labels, dtype)
     return "float32" if dtype in (None, "same") else str(dtype)
 
 

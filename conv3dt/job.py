@@ -12,12 +12,12 @@ from conv3dt.affine import Placement, place
 from conv3dt.axes import SPATIAL, upsampled_axes
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
-from conv3dt.errors import ArgumentError, DataError
+from conv3dt.errors import DataError
 from conv3dt.io.volume import LABEL_INTENT, VolumeInfo
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import DTYPES, check_choice, triple
+from conv3dt.matching import check_channels, label_type
 from conv3dt.plan import Demand, Plan, make_plan
-from conv3dt.request import check_per_channel
 from conv3dt.resources import Resources
 
 MOST_BYTES = 2**60
@@ -86,9 +86,12 @@ def make_job(
         tile: output voxels per axis of a region, one number or three as listed; None chooses.
         limits: threads and memory.
     """
-    check_channels(layer, source.path, source.shape, source.axes)
+    check_channels(
+        layer.channels, per_channel=layer.per_channel, name=layer.name, path=source.path, shape=source.shape,
+        axes=source.axes,
+    )  # fmt: skip
     computed = source.channels if layer.per_channel else layer.filters
-    storage = _label_storage(computed, dtype) if layer.argmax else _storage(source, layer, dtype, form)
+    storage = Storage(np.dtype(label_type(computed, dtype))) if layer.argmax else _storage(source, layer, dtype, form)
     _check_taps(layer, storage)
     placement = place(layer.config.axes, align, layer.kernel)
     target = _target(source, layer, placement, storage, path, form)
@@ -127,38 +130,10 @@ def make_job(
     return Job(source, target, layer, walked, placement, storage, choice, plan, backwards)
 
 
-def check_channels(layer: Layer, path: str, shape: tuple[int, ...], axes: str) -> None:
-    """Refuse a volume of ``shape`` whose channels are not those of the layer."""
-    channels = shape[axes.index("c")] if "c" in axes else 1
-    check_per_channel(layer.per_channel, path, shape, axes)
-    if layer.per_channel or channels == layer.channels:
-        return
-    hint = "use a kernel made for them"
-    if "c" not in axes and len(axes) == 3:
-        hint = "the volume has one channel only; use a kernel made for it"
-    elif "c" not in axes:
-        hint = "say which axis is channels (--channels-last, --channels-first)"
-    elif layer.channels == 1:
-        hint = "leave out --channels-last/--channels-first to treat each volume for itself"
-    raise DataError(
-        f"{path}: has {channels} channels ({'x'.join(map(str, shape))}, axes {axes}), the kernel {layer.name} takes "
-        f"{layer.channels}; {hint}"
-    )
-
-
 def _check_taps(layer: Layer, storage: Storage) -> None:
     top = np.finfo(storage.compute_dtype).max
     if np.abs(layer.kernel).max() > top or (layer.bias is not None and np.abs(layer.bias).max(initial=0) > top):
         raise DataError(f"weights {layer.name}: hold taps beyond {storage.compute_dtype}; say --dtype float64")
-
-
-def _label_storage(labels: int, dtype: str | None) -> Storage:
-    if dtype in (None, "same"):
-        return Storage(np.min_scalar_type(labels - 1))
-    storage = Storage(np.dtype(check_choice("dtype", dtype, DTYPES)))
-    if storage.limits is not None and labels - 1 > storage.limits[1]:
-        raise ArgumentError(f"dtype {dtype} cannot hold {labels} labels; leave it out to get the smallest that can")
-    return storage
 
 
 def _storage(source: VolumeInfo, layer: Layer, dtype: str | None, form: str) -> Storage:

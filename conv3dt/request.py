@@ -15,6 +15,7 @@ from conv3dt.errors import ArgumentError, DataError
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import LayerConfig, check_choice, layer_config, triple
+from conv3dt.matching import REDUCTIONS, check_channels, check_reduction
 from conv3dt.weights.mapping import Foreign, Mapping, grown, mapping
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 MOST_TAPS = 2**23
+MOST_ASKED = 2**40
 BARE = ("npz", "npy", "hdf5", "array")
 """Formats of arrays, which say nothing of a layer, and of which nobody expects it."""
 SHAPE_ARGUMENTS = ("filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate")
@@ -39,17 +41,7 @@ def _numbers(padding: Any) -> Any:
     return None
 
 
-def check_per_channel(per_channel: bool, path: str, shape: tuple[int, ...], axes: str) -> None:
-    """Refuse a volume without channels where each is to be upsampled by itself."""
-    if per_channel and "c" not in axes:
-        raise DataError(
-            f"{path}: per-channel needs an axis of channels, got {'x'.join(map(str, shape))} with axes {axes}; say "
-            f"which it is (--channels-last, --channels-first)"
-        )
-
-
 LAYOUTS = ("keras", "torch")
-REDUCTIONS = ("argmax", "softmax")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,9 +87,7 @@ class LayerRequest:
             raise ArgumentError(
                 f"{' and '.join(named)} cannot go with {' and '.join(layer)}; give weights to use your own layer"
             )
-        drawn = self._given(("kernel_initializer", "bias_initializer", "seed"))
-        if self.weights is not None and drawn:
-            raise ArgumentError(f"weights cannot go with {' and '.join(drawn)}; leave one of them out")
+        self._check_together()
         if self.layout is not None:
             check_choice("layout", self.layout, LAYOUTS)
         if self.boundary is not None:
@@ -106,6 +96,22 @@ class LayerRequest:
             check_choice("reduce", self.reduce, REDUCTIONS)
         if self.reduce == "softmax" and self.activation not in (None, "linear"):
             raise ArgumentError(f"reduce softmax cannot go with activation {self.activation}; leave one of them out")
+
+    def _check_together(self) -> None:
+        """Refuse arguments that would be left aside."""
+        drawn = self._given(("kernel_initializer", "bias_initializer", "seed"))
+        if self._weights_given is not None and drawn:
+            raise ArgumentError(f"weights cannot go with {' and '.join(drawn)}; leave one of them out")
+        if drawn and self.bias is not None:
+            raise ArgumentError(f"bias cannot go with {' and '.join(drawn)}; leave one of them out")
+        if drawn and self.layout is not None:
+            raise ArgumentError("layout is that of weights in a file or an array; what is drawn has none, leave it out")
+        if self.use_bias is False and self.bias_initializer is not None:
+            raise ArgumentError("use_bias is off, but bias_initializer would draw one; leave one of them out")
+        if self.is_named and self.use_bias:
+            raise ArgumentError("use_bias needs weights with a bias; named kernels have none")
+        if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**63):
+            raise ArgumentError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r}")
 
     def _given(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]
@@ -203,9 +209,15 @@ class LayerRequest:
         """Return what the channels of a volume become; None if they become one label.
 
         Raises:
-            DataError: the layer works per channel, and the volume has no axis of channels.
+            DataError, ArgumentError: the layer does not go with the volume's channels.
         """
-        check_per_channel(self.per_channel, "shape", shape, axes)
+        there = shape[axes.index("c")] if "c" in axes else 1
+        channels = 1 if self.per_channel or self.is_named else there
+        if self._found is not None:
+            channels = int(self._found.kernel.shape[4])
+        name = self.kernel_name if self.is_named else "kernel"
+        check_channels(channels, per_channel=self.per_channel, name=name, path="shape", shape=shape, axes=axes)
+        self._check_reduction(config, channels, name)
         if self.reduce == "argmax":
             return None
         return shape[axes.index("c")] if self.per_channel else config.filters
@@ -225,7 +237,7 @@ class LayerRequest:
             layer = self._weighted_layer(self._found)
         else:
             layer = self._drawn_layer(1 if self.per_channel else channels)
-        self._check_channels(layer)
+        self._check_reduction(layer.config, layer.channels, layer.name)
         return layer
 
     def stand_in(self, channels: int) -> Layer:
@@ -233,10 +245,13 @@ class LayerRequest:
         import numpy as np
 
         config = self.config()
-        kernel = np.ones((*config.kernel_size, config.filters, 1 if self.per_channel else channels), np.float32)
+        shape = (*config.kernel_size, config.filters, 1 if self.per_channel else channels)
+        if prod(shape) > MOST_ASKED:
+            raise ArgumentError(f"a kernel of {'x'.join(map(str, shape))} taps is more than any machine holds")
+        kernel = np.broadcast_to(np.float32(1), shape)  # takes no memory
         bias = np.zeros(config.filters, np.float32) if self.has_bias else None
         layer = self._layer(config, kernel, bias, "kernel " + "x".join(map(str, config.kernel_size)))
-        self._check_channels(layer)
+        self._check_reduction(layer.config, layer.channels, layer.name)
         return layer
 
     @cached_property
@@ -244,11 +259,11 @@ class LayerRequest:
         """What the layer, or else the weights' file, says of the arguments."""
         if self.layer is None:
             return dict((self._found and self._found.config) or {})
-        from conv3dt.weights.keras_config import layer_arguments, read_layer_config
+        from conv3dt.weights.keras_config import layer_arguments, layer_config_of, read_layer_config
 
         if isinstance(self.layer, (str, os.PathLike)):
             return read_layer_config(os.fspath(self.layer))
-        told = self.layer.get_config() if hasattr(self.layer, "get_config") else self.layer
+        told = layer_config_of(self.layer) if hasattr(self.layer, "get_config") else self.layer
         if not isinstance(told, abc.Mapping):
             raise ArgumentError(
                 f"layer must be a JSON file, a get_config() dict or a Keras layer, got {type(self.layer).__name__}"
@@ -257,7 +272,7 @@ class LayerRequest:
 
     @property
     def _weights_given(self) -> Any:
-        if self.weights is not None or not hasattr(self.layer, "get_weights"):
+        if self.weights is not None or not hasattr(self.layer, "get_weights") or isinstance(self.layer, type):
             return self.weights
         return self.layer if self.layer.get_weights() else None
 
@@ -291,8 +306,6 @@ class LayerRequest:
         import numpy as np
 
         config = self.config()
-        if self.use_bias:
-            raise ArgumentError("use_bias needs weights with a bias; named kernels have none")
         if prod(config.kernel_size) > MOST_TAPS:
             raise ArgumentError(f"scale {config.strides} takes more than {MOST_TAPS} taps; upsample in steps")
         rows = [np.array(kernels.taps(self.kernel_name, stride)) for stride in config.strides]
@@ -338,11 +351,25 @@ class LayerRequest:
         use_bias = self._told.get("use_bias", True) if self.use_bias is None else self.use_bias
         kernel, bias, name = drawn(
             (*config.kernel_size, config.filters, channels),
-            kernel_initializer=self.kernel_initializer or self._told.get("kernel_initializer") or "glorot_uniform",
-            bias_initializer=(self.bias_initializer or self._told.get("bias_initializer")) if use_bias else None,
+            kernel_initializer=self._kernel_initializer,
+            bias_initializer=self._bias_initializer if use_bias else None,
             seed=self.seed,
         )
         return self._layer(config, kernel, bias, name)
+
+    @property
+    def _kernel_initializer(self) -> Any:
+        told = self._told.get("kernel_initializer")
+        return (
+            ("glorot_uniform" if told is None else told) if self.kernel_initializer is None else self.kernel_initializer
+        )
+
+    @property
+    def _bias_initializer(self) -> Any:
+        """Of a whole layer's bias zeros, as in Keras; beside a kernel alone there is none unless it was asked for."""
+        if self.bias_initializer is not None or self.layer is None:
+            return self.bias_initializer
+        return self._told.get("bias_initializer", "zeros")
 
     def _layer(
         self, config: LayerConfig, kernel: Any, bias: Any, name: str, layout: str = "", notes: tuple[str, ...] = ()
@@ -355,7 +382,7 @@ class LayerRequest:
             notes += (f"zero taps added to the kernel: {added.before} before, {added.after} behind",)
         return Layer(
             config, kernel, bias, self.outside, name, layout=layout, notes=notes,
-            per_channel=self.per_channel, argmax=self.reduce == "argmax",
+            per_channel=self.per_channel, reduce=self.reduce,
         )  # fmt: skip
 
     @cached_property
@@ -367,7 +394,7 @@ class LayerRequest:
         from conv3dt.weights import checked, read_weights
 
         if isinstance(given, (str, os.PathLike)):
-            found = read_weights(os.fspath(given))
+            found = read_weights(os.fspath(given), self.layout)
         else:
             from conv3dt.weights.given import weights_in_memory
 
@@ -378,6 +405,9 @@ class LayerRequest:
 
         bias = checked(found.kernel, np.asarray(self.bias), found.path, found.format).bias
         return replace(found, bias=bias)
+
+    def _check_reduction(self, config: LayerConfig, channels: int, name: str) -> None:
+        check_reduction(self.reduce, per_channel=self.per_channel, name=name, channels=channels, filters=config.filters)
 
     def _check_shape(self, found: Weights) -> None:
         shape = found.kernel.shape
@@ -391,15 +421,3 @@ class LayerRequest:
             raise DataError(f"weights {found.path}: kernel_size is {shape[:3]}, but {size} was asked for")
         if filters is not None and filters != shape[3]:
             raise DataError(f"weights {found.path}: filters are {shape[3]}, but {filters} were asked for")
-
-    def _check_channels(self, layer: Layer) -> None:
-        if self.per_channel and (layer.channels, layer.filters) != (1, 1):
-            raise DataError(
-                f"per-channel takes a kernel of one channel and one filter, got {layer.channels} -> {layer.filters} "
-                f"({layer.name}); leave --per-channel out to use it as it is"
-            )
-        if self.reduce and not self.per_channel and layer.filters == 1:
-            raise ArgumentError(
-                f"reduce {self.reduce} needs several filters, the kernel {layer.name} has one; say --per-channel to "
-                f"upsample the channels of the volume by themselves"
-            )

@@ -130,3 +130,106 @@ def test_shape_and_upsample_agree_on_where_a_layers_channels_are(run: Run, tmp_p
         told = run("shape", asked, *layer, "--json").json
         assert told["output"]["shape"] == done.json["output"]["shape"] == [10, 8, 12, 3]
         assert told["layer"]["use_bias"]
+
+
+# What is given is used, or refused.
+
+
+def test_a_layout_that_is_said_is_the_one_that_is_read(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(1).normal(size=(2, 2, 2, 2, 2))
+    np.save(tmp_path / "keras.npy", kernel)
+    np.save(tmp_path / "torch.npy", kernel.transpose(4, 3, 0, 1, 2))
+    arguments: dict[str, Any] = {"data_format": "channels_last", "strides": 2}
+    wanted = conv3dt.upsample(VOLUME, weights=str(tmp_path / "keras.npy"), **arguments)
+    out = conv3dt.upsample(VOLUME, weights=str(tmp_path / "torch.npy"), layout="torch", **arguments)
+    assert np.array_equal(out, wanted)
+    assert not np.array_equal(conv3dt.upsample(VOLUME, weights=str(tmp_path / "torch.npy"), **arguments), wanted)
+
+
+@pytest.mark.parametrize("file", ["x.nii", "w.npz", "c.json"])
+@pytest.mark.parametrize("command", ["shape", "upsample"])
+def test_no_report_replaces_a_file_of_the_run(run: Run, tmp_path: Path, command: str, file: str) -> None:
+    scan = save_nifti(tmp_path / "x.nii", VOLUME[..., 0], np.eye(4))
+    np.savez(tmp_path / "w.npz", kernel=np.ones((2, 2, 2, 1, 1)))
+    (tmp_path / "c.json").write_text(json.dumps({"filters": 1, "kernel_size": 2, "use_bias": False}), encoding="utf-8")
+    before = (tmp_path / file).read_bytes()
+    more = (tmp_path / "y.nii", "--overwrite") if command == "upsample" else ()
+    done = run(
+        command, scan, *more, "--weights", tmp_path / "w.npz", "--layer", tmp_path / "c.json", "--report",
+        tmp_path / file,
+    )  # fmt: skip
+    assert (done.code, "is another file of this run" in done.complaint) == (2, True)
+    assert (tmp_path / file).read_bytes() == before
+
+
+def tanh(x: torch.Tensor) -> torch.Tensor:
+    """Not what its name says."""
+    return 3 * x
+
+
+def built(**arguments: Any) -> conv3dt.Conv3DTranspose:
+    return conv3dt.Conv3DTranspose(1, 2, input_shape=(None, None, None, 2), **arguments)
+
+
+class Conv3D:
+    """A layer that is none of ours."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {"filters": 1, "kernel_size": 2}
+
+    def get_weights(self) -> list[Any]:
+        return [np.ones((2, 2, 2, 2, 1)), np.ones(1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": built(activation=tanh)}, "its activation tanh is a function that only the layer itself can call"),
+        ({"layer": Conv3D()}, "layer must be a Conv3DTranspose, got Conv3D"),
+        ({"layer": conv3dt.Conv3DTranspose}, "layer must be a Conv3DTranspose, got the class Conv3DTranspose; call it"),
+        ({"layer": built(), "seed": 5}, "weights cannot go with seed"),
+        ({"layer": built(), "bias_initializer": "ones"}, "weights cannot go with bias_initializer"),
+        ({"kernel_size": 2, "seed": 1, "bias": [1.0]}, "bias cannot go with seed"),
+        ({"kernel_size": 2, "seed": 1, "layout": "torch"}, "layout is that of weights in a file or an array"),
+        ({"kernel_size": 2, "seed": 2**63}, "seed must be a whole number from 0"),
+        ({"kernel_size": 2, "seed": "a"}, "seed must be a whole number from 0"),
+        ({"kernel_size": 2, "bias_initializer": "ones", "use_bias": False}, "use_bias is off, but bias_initializer"),
+        ({"kernel_size": 2, "kernel_initializer": ""}, "kernel_initializer '' is unknown|'' is unknown"),
+        ({"layer": {"filters": 1, "kernel_size": 2, "foo": 1}, "seed": 1}, "takes no argument foo; it takes name"),
+        ({"layer": {"filters": 1, "kernel_size": 2, "use_bias": "no"}, "seed": 1}, "use_bias must be true or false"),
+        ({"layer": {"filters": "2", "kernel_size": 2}, "seed": 1}, "filters must be a positive whole number, got '2'"),
+        ({"scale": 2, "activation": "elu(alpha=1,alpha=2)"}, "alpha is given twice"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_nothing_that_is_given_is_left_aside(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(Conv3dtError, match=message):
+        LayerRequest(**arguments).concrete(2)
+
+
+def test_an_initializer_may_be_a_function() -> None:
+    layer = LayerRequest(kernel_size=2, kernel_initializer=lambda shape, dtype=None: torch.full(shape, 3.0)).concrete()
+    assert (layer.kernel == 3).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "4,5,6 --reduce argmax",
+        "4,5,6,3 --reduce softmax",
+        "4,5,6 --use-bias",
+        "4,5,6,3 --axes xyzc",
+        "4,5,6,3 --channels-last --per-channel --kernel-size 3 --filters 4 --seed 1",
+        "4,5,6 --kernel-size 3 --filters 300 --reduce argmax --dtype uint8",
+    ],
+)
+def test_shape_refuses_what_upsample_would(run: Run, options: str) -> None:
+    done = run("shape", *options.split())
+    assert done.code in (2, 65)
+    assert done.complaint
+
+
+def test_the_shape_of_a_file_takes_no_memory_for_a_kernel_that_nobody_has(run: Run, tmp_path: Path) -> None:
+    scan = save_nifti(tmp_path / "x.nii", VOLUME[..., 0], np.eye(4))
+    done = run("shape", scan, "--filters", "99999999999999999999", "--kernel-size", "3")
+    assert (done.code, "more than any machine holds" in done.complaint) == (2, True)

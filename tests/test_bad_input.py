@@ -258,7 +258,7 @@ def test_bad_layers(run: Run, tmp_path: Path, sample: Path, options: tuple[str, 
 def test_channels_that_the_volume_does_not_have(run: Run, tmp_path: Path, sample: Path) -> None:
     weights = f"{sample}/features.h5:/up/kernel"
     line = refused(run, tmp_path, 65, sample / "series.nii.gz", tmp_path / "out.nii", "--weights", weights)
-    assert "has 1 channels" in line
+    assert "has 1 channel (" in line
     assert "takes 4; say which axis is channels (--channels-last, --channels-first)" in line
     line = refused(run, tmp_path, 65, f"{sample}/cells.h5:/raw", tmp_path / "out.h5", "--weights", weights)
     assert "takes 4" in line

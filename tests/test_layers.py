@@ -29,6 +29,7 @@ ORDER = [
     "conv3dt.constraints",
     "conv3dt.activations",
     "conv3dt.layer",
+    "conv3dt.matching",
     "conv3dt.doctor",
     "conv3dt.picture",
     "conv3dt.weights",

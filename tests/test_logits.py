@@ -210,7 +210,7 @@ def test_shapes_of_labels_without_a_voxel(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"per_channel": True}, "per-channel needs an axis of channels, got 2x2x2x2 with axes 012t"),
+        ({"per_channel": True}, "has 1 channel .2x2x2x2, axes 012t.; per-channel needs an axis of channels"),
         ({"reduce": "argmax"}, "reduce argmax needs several filters, the kernel linear has one; say --per-channel"),
         ({"reduce": "softmax"}, "reduce softmax needs several filters"),
         ({"reduce": "argmin"}, "reduce must be one of argmax, softmax, got 'argmin'; did you mean argmax"),

@@ -127,7 +127,7 @@ def test_the_answer_is_on_stdout(run: Run, sample: Path, tmp_path: Path) -> None
     [
         ("64,64", ()),
         ("64,64,0", ()),
-        ("1,2,3,4,5,6", ()),
+        ("1,2,3,4,5,6,7,8", ()),
         ("64,64,64", ("--scale", "0")),
         ("64,64,64", ("--scale", "2,2")),
         ("64,64,64", ("--strides", "2")),  # and neither weights nor a kernel size

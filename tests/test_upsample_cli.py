@@ -391,9 +391,13 @@ def test_version(run: Run) -> None:
 def test_usage_errors(run: Run, scan: Path) -> None:
     for arguments in (("nothing",), ("upsample",), ("upsample", scan), ("upsample", scan, "o.nii", "--nonsense")):
         done: Result = run(*arguments)
-        assert (done.code, done.out) == (2, "")
-        assert "Usage: " in done.err
-        assert "Error: " in done.err
+        assert (done.code, done.complaint.endswith("--help")) == (2, True)
+
+
+def test_who_says_nothing_is_shown_what_there_is_to_say(run: Run) -> None:
+    for arguments in ((), ("kernel",)):
+        done = run(*arguments)
+        assert "Commands:" in done.out + done.err
 
 
 def test_labels_under_a_kernel_that_mixes_them_are_told_of(run: Run, tmp_path: Path) -> None:

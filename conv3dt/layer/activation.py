@@ -103,6 +103,8 @@ def _parsed(text: str) -> tuple[str, dict[str, Any]]:
     given: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in (found[2] or "").split(","))):
         key, _, value = part.partition("=")
+        if key.strip() in given:
+            raise ArgumentError(f"activation {text}: {key.strip()} is given twice; leave one of them out")
         try:
             given[key.strip()] = None if value.strip() == "None" else float(value)
         except ValueError:

@@ -24,7 +24,8 @@ class Layer:
         name: what the report calls the kernel.
         per_channel: the kernel, of one channel and one filter, is applied to every channel of the volume by itself.
         layout: how the weights' array was understood; notes: what was done to it.
-        argmax: of the filters (or channels) of an output voxel, only the number of the largest is kept.
+        reduce: ``argmax`` if of the filters (or channels) of an output voxel only the number of the largest is kept,
+            ``softmax`` if they become probabilities (then that is the activation too), or None.
     """
 
     config: LayerConfig
@@ -35,7 +36,12 @@ class Layer:
     layout: str = ""
     notes: tuple[str, ...] = ()
     per_channel: bool = False
-    argmax: bool = False
+    reduce: str | None = None
+
+    @property
+    def argmax(self) -> bool:
+        """Whether an output voxel is a label."""
+        return self.reduce == "argmax"
 
     @property
     def channels(self) -> int:

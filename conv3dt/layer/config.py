@@ -41,7 +41,7 @@ class LayerConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.filters, int) or self.filters < 1:
-            raise ArgumentError(f"filters must be a positive whole number, got {self.filters}")
+            raise ArgumentError(f"filters must be a positive whole number, got {self.filters!r}")
         object.__setattr__(self, "activation", activation_text(self.activation))
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ArgumentError(

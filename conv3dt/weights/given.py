@@ -9,7 +9,7 @@ import numpy as np
 
 from conv3dt.errors import DataError
 from conv3dt.weights.arrays import arranged
-from conv3dt.weights.kernel import Weights, checked
+from conv3dt.weights.kernel import Weights, check_layout, checked
 
 
 def weights_in_memory(given: Any, layout: str | None = None) -> Weights:
@@ -29,6 +29,7 @@ def weights_in_memory(given: Any, layout: str | None = None) -> Weights:
     if hasattr(given, "state_dict"):
         from conv3dt.weights.pytorch import from_module
 
+        check_layout(layout, "torch", type(given).__name__, "a PyTorch module")
         return from_module(given, type(given).__name__)
     if isinstance(given, Mapping):
         from conv3dt.weights.pytorch import from_state
@@ -44,16 +45,17 @@ def weights_in_memory(given: Any, layout: str | None = None) -> Weights:
 
 def _of_layer(layer: Any) -> Weights:
     """A layer of Keras's or ours, with its configuration."""
-    from conv3dt.weights.keras_config import layer_arguments
+    from conv3dt.weights.keras_config import layer_arguments, layer_config_of
 
     name = str(getattr(layer, "name", "layer"))
+    told = layer_config_of(layer)
     arrays = layer.get_weights()
     if not arrays:
         raise DataError(f"weights {name}: the layer is not built and has none; call build(input_shape)")
     if len(arrays) > 2:
         raise DataError(f"weights {name}: its activation has weights too, which only the layer itself computes")
     bias = arrays[1] if len(arrays) == 2 else None
-    config = layer_arguments(layer.get_config(), f"layer {name}")
+    config = layer_arguments(told, f"layer {name}")
     return checked(np.asarray(arrays[0]), bias, name, "array", config=config)
 
 

@@ -6,6 +6,7 @@ is put into the spelling of Keras 2.9; Keras 3 says some things otherwise, and c
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conv3dt import paths
-from conv3dt.errors import DataError, InputMissingError
+from conv3dt.errors import ArgumentError, DataError, InputMissingError
 from conv3dt.weights.kernel import listed, quoting, reason
 
 Config = dict[str, Any]
@@ -223,12 +224,40 @@ KNOWN = (
 )  # fmt: skip
 
 
-def _check_spelling(config: Config, where: str) -> None:
-    """Refuse what was meant to be an argument: a name that is none, but nearly one."""
+def _check_names(config: Config, where: str) -> None:
+    """Refuse what Keras would refuse: an argument that the layer does not take; Keras 3 has some more of its own."""
     for name in config:
-        near = [] if name in KNOWN else get_close_matches(name, KNOWN, 1, 0.8)
-        if near and near[0] not in config:
-            raise DataError(f"{where}: Conv3DTranspose takes no argument {name}; did you mean {near[0]}?")
+        if name in KNOWN or name in OF_KERAS3:
+            continue
+        near = get_close_matches(name, KNOWN, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(KNOWN)}"
+        raise DataError(f"{where}: Conv3DTranspose takes no argument {name}; {hint}")
+    if not isinstance(config.get("use_bias", True), bool):
+        raise DataError(f"{where}: use_bias must be true or false, got {config['use_bias']!r}")
+
+
+OF_KERAS3 = ("module", "registered_name", "build_config", "quantization_config", "lora_rank", "lora_alpha")
+
+
+def layer_config_of(layer: Any) -> Config:
+    """Return the configuration of a Conv3DTranspose that a program holds, of Keras's or ours.
+
+    Raises:
+        ArgumentError: another layer, a class, or a function as activation that no configuration can say.
+    """
+    kinds = [kind.__name__ for kind in type(layer).__mro__]
+    if not any(kind in TRANSPOSED for kind in kinds):
+        what = f"the class {layer.__name__}; call it" if isinstance(layer, type) else kinds[0]
+        raise ArgumentError(f"layer must be a Conv3DTranspose, got {what}")
+    function = getattr(layer, "activation", None)
+    if inspect.isroutine(function) and not str(function.__module__).startswith(("conv3dt.", "keras.", "tensorflow.")):
+        raise ArgumentError(
+            f"layer {layer.name}: its activation {function.__name__} is a function that only the layer itself can "
+            f"call; say activation='linear' and apply it to the result"
+        )
+    config = layer.get_config()
+    assert isinstance(config, dict)
+    return config
 
 
 def layer_arguments(told: Any, where: str, wanted: str | None = None) -> Config:
@@ -245,7 +274,7 @@ def layer_arguments(told: Any, where: str, wanted: str | None = None) -> Config:
     version = told.get("keras_version") if isinstance(told, dict) else None
     with quoting(where):
         config = chosen(layers_in(told), wanted, where).config
-    _check_spelling(config, where)
+    _check_names(config, where)
     return translated(config, str(version or ""))
 
 
@@ -265,8 +294,10 @@ def translated(config: Config, version: str) -> Config:
             found[key] = tuple(value)
         elif key == "dtype":
             found |= _dtype(value)
-        elif key == "activation" and keras3 and value == "hard_sigmoid":
+        elif key == "activation" and keras3 and _function_name(value) == "hard_sigmoid":
             found[key] = KERAS3_HARD_SIGMOID
+        elif key == "activation" and _function_name(value) is not None:
+            found[key] = _function_name(value)
         else:
             found[key] = _object(value)
     if found.get("dilation_rate") in (1, (1, 1, 1)):
@@ -297,6 +328,13 @@ def _dtype(value: Any) -> Config:
     if not isinstance(name, str):
         return {}
     return {"dtype": {"class_name": "Policy", "config": {"name": name}} if name.startswith("mixed_") else name}
+
+
+def _function_name(value: Any) -> str | None:
+    """The name of an activation that is a function; Keras 3 wraps those that were not given by name."""
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        value = value.get("config")
+    return value if isinstance(value, str) else None
 
 
 def _object(value: Any) -> Any:

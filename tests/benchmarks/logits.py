@@ -64,7 +64,7 @@ def measure(size: int, rounds: int) -> Row:
 
     threads = resources().threads
     torch.set_num_threads(threads)
-    layer = replace(LayerRequest(scale=2).concrete(), per_channel=True, argmax=True)
+    layer = replace(LayerRequest(scale=2).concrete(), per_channel=True, reduce="argmax")
     choice = choose(layer.config, 1, 10**9, device="cpu", threads=threads)
     engine = choice.build(layer, Storage(np.dtype(np.uint8)))
     source = np.random.default_rng(0).random((CLASSES, *[size + 2] * 3), np.float32)
