@@ -333,6 +333,7 @@ class LayerRequest:
         return (f"the file holds weights alone: {', '.join(f'{name} {taken[name]}' for name in open_)} assumed",)
 
     def _drawn_layer(self, channels: int) -> Layer:
+        use_bias = self._told.get("use_bias", True) if self.use_bias is None else self.use_bias
         if not self._is_drawn:
             given = " and ".join(self._given(LAYER_ARGUMENTS))
             raise ArgumentError(
@@ -348,7 +349,6 @@ class LayerRequest:
                 f"kernel_size {config.kernel_size} with {config.filters} filters of {channels} channels takes {size} "
                 f"taps, more than can be drawn ({MOST_TAPS}); give fewer filters"
             )
-        use_bias = self._told.get("use_bias", True) if self.use_bias is None else self.use_bias
         kernel, bias, name = drawn(
             (*config.kernel_size, config.filters, channels),
             kernel_initializer=self._kernel_initializer,
