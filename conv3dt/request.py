@@ -16,10 +16,10 @@ from conv3dt.geometry import BOUNDARIES
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import LayerConfig, check_choice, layer_config, triple
 from conv3dt.matching import REDUCTIONS, check_channels, check_reduction
-from conv3dt.weights.mapping import Foreign, Mapping, grown, mapping
 
 if TYPE_CHECKING:
     from conv3dt.weights import Weights
+    from conv3dt.weights.mapping import Mapping
 
 
 MOST_TAPS = 2**23
@@ -161,6 +161,8 @@ class LayerRequest:
         found = self._mapping
         if found is not None:
             told |= {"padding": found.padding, "output_padding": found.output_padding}
+            from conv3dt.weights.mapping import grown
+
             told["kernel_size"] = grown(triple("kernel_size", told["kernel_size"]), found)
         return layer_config(
             filters=told.get("filters", 1),
@@ -186,6 +188,8 @@ class LayerRequest:
         numbers = _numbers(self.padding)
         if numbers is None:
             return None
+        from conv3dt.weights.mapping import Foreign, mapping
+
         told = self._arguments
         crops = triple("padding", numbers, least=0)
         extra = triple("output_padding", told.get("output_padding") or 0, least=0)
