@@ -14,10 +14,10 @@ from tests.conftest import Run, load, save_nifti, whole_numbers
 def test_no_cache_is_no_reason_to_fail(spawn: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     cache = tmp_path / "cache"
     source = save_nifti(tmp_path / "a.nii", whole_numbers(4, 4, 4))
-    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/x" if state == "forbidden" else str(cache))
+    monkeypatch.setenv("CONV3DT_CACHE_DIR", "/dev/null/x" if state == "forbidden" else str(cache))
     assert spawn("upsample", source, tmp_path / "b.nii").code == 0
     if state == "damaged":
-        kept = [file for file in cache.rglob("*.nb*") if file.is_file()]
+        kept = [file for file in cache.rglob("*.o") if file.is_file()]
         assert kept
         for file in kept:
             file.write_bytes(b"garbage")

@@ -1,22 +1,18 @@
-"""The CPU engine for few channels: written-out polyphase loops, compiled by numba, slabs over threads."""
+"""The CPU engine for few channels: written-out polyphase loops, compiled once, slabs over threads."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
-from hashlib import sha256
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from conv3dt.engine import loops, phases
-from conv3dt.engine.activation import ACROSS_FILTERS, Function, formula
-from conv3dt.engine.finish import Storage, float_limits, store
+from conv3dt.engine.activation import ACROSS_FILTERS
+from conv3dt.engine.compile import compiled
+from conv3dt.engine.finish import Storage, store
 from conv3dt.geometry import Axis
 from conv3dt.layer.concrete import Layer
 
@@ -30,7 +26,7 @@ class DirectEngine:
     name = "direct"
 
     def __init__(self, layer: Layer, storage: Storage, *, threads: int) -> None:
-        """Compile the loops (or load them from numba's cache).
+        """Compile the loops (or load what an earlier run compiled).
 
         Args:
             layer: the layer, its axes in walk order.
@@ -84,8 +80,14 @@ class DirectEngine:
     def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         bias = np.broadcast_to(self._bias, len(source)).copy() if self.layer.per_channel else self._bias
         constants = (self._weights, bias, self._scale, self._shift)
-        parts = self._pool.map(lambda slab: self._loops(source, *constants, out, *slab), self._slabs(out))
-        return sum(int(clipped) for clipped in parts)
+        x = self._axes[2].stride
+        rows = (x, -(-out.shape[3] // x) + 1)
+
+        def compute(slab: tuple[int, int]) -> int:
+            sums, best, winner = (np.empty(rows, kind) for kind in (self.compute_dtype, self.compute_dtype, np.int32))
+            return self._loops(source, *constants, sums, best, winner, out, *slab)
+
+        return sum(self._pool.map(compute, self._slabs(out)))
 
     def _slabs(self, out: NDArray[np.generic]) -> list[tuple[int, int]]:
         """Groups of ``stride`` output planes, some to each thread at a time."""
@@ -113,47 +115,3 @@ def _canonical(axes: tuple[Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis]:
         replace(axis, padding="valid", output_padding=None) if axis.crop == 0 else axis for axis in axes
     )
     return first, second, third
-
-
-@lru_cache(maxsize=64)
-def compiled(recipe: loops.Recipe, dtype: str, out: str) -> Callable[..., int]:
-    """Return the loops of a recipe as machine code; numba keeps it on disk between runs where it may."""
-    kind = np.dtype(dtype)
-    low, high = float_limits(Storage(_integer_for(recipe.limits)), kind)
-    names: dict[str, Any] = {"__name__": loops.__name__, "np": np, "low": low, "high": high}
-    tables = loops.tables(recipe)
-    names |= {name: np.array(numbers) for name, numbers in tables.items()}
-    function = formula(recipe.activation)
-    if function is not None:
-        names["activate"] = njit(nogil=True)(function)
-    text = loops.write(recipe)
-    # numba's cache goes by file and name, so the name tells everything that the machine code is made from.
-    made_from = f"{text} {recipe} {tables} {kind} {_code(function)}"
-    name = f"{loops.NAME}_{sha256(made_from.encode()).hexdigest()[:16]}"
-    exec(compile(text.replace(f"def {loops.NAME}(", f"def {name}("), loops.__file__, "exec"), names)
-    region = names[name]
-    try:
-        return _loaded(njit(nogil=True, cache=True)(region), kind, out)
-    except Exception:  # no place for a cache, or a damaged one: compile anew, and let that say what is wrong
-        return _loaded(njit(nogil=True)(region), kind, out)
-
-
-def _loaded(function: Callable[..., int], kind: np.dtype[Any], out: str) -> Callable[..., int]:
-    """Call the loops once on nothing, so that they are compiled, or loaded, here and not in some thread."""
-    value = kind.type(1)
-    source, weights, bias = (np.zeros((1,) * axes, kind) for axes in (4, 3, 1))
-    function(source, weights, bias, value, value, np.zeros((1,) * 4, out), 0, 0)
-    return function
-
-
-def _code(function: Function | None) -> str:
-    """What an activation is made of, beside its numbers."""
-    if function is None:
-        return ""
-    code = function.__code__
-    return f"{code.co_code.hex()} {code.co_consts} {code.co_names}"
-
-
-def _integer_for(limits: tuple[int, int] | None) -> np.dtype[np.generic]:
-    kinds = (np.dtype(f"{sign}{size}") for sign in "iu" for size in (1, 2, 4, 8))
-    return next((kind for kind in kinds if Storage(kind).limits == limits), np.dtype(np.float32))

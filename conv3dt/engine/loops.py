@@ -66,25 +66,25 @@ class Recipe:
 
 
 def write(recipe: Recipe) -> str:
-    """Return the text of a function ``region(source, weights, bias, scale, shift, out, begin, end) -> clipped``.
+    """Return the text of a function ``region(source, weights, bias, scale, shift, sums, best, winner, out, begin, end)
+    -> clipped``.
 
     It computes the groups ``begin`` to ``end`` of output planes, ``stride`` planes a group.  Arrays come whole and
     C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.
+
+    ``sums``, ``best`` and ``winner`` (whole numbers) are rows to work in, ``(x stride, ceil(width / stride))``.
 
     An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
     even, clipped to the limits, NaN to 0.  The count returned is that of clipped voxels and NaNs.
     """
     z, y, x = recipe.axes
-    row = f"({x.stride}, full + 1)"
     lines = [
-        f"def {NAME}(source, weights, bias, scale, shift, out, begin, end):",
+        f"def {NAME}(source, weights, bias, scale, shift, sums, best, winner, out, begin, end):",
         "    zero = weights.dtype.type(0)",
         "    clipped = 0",
         "    filters = bias.shape[0]",
         "    depth, height, width = out.shape[1:]",
         f"    full = width // {x.stride}",
-        f"    sums = np.empty({row}, weights.dtype)" if not recipe.few else "",
-        f"    best, winner = np.empty({row}, weights.dtype), np.empty({row}, np.int32)" if recipe.argmax else "",
         "    for qz in range(begin, end):",
         f"        for rz in range(min({z.stride}, depth - qz * {z.stride})):",
         f"            for qy in range(-(-height // {y.stride})):",
@@ -218,13 +218,14 @@ def _finish(recipe: Recipe, total: str, remainder: int | str) -> list[str]:
         text.append("t = zero if t < zero else t")
     elif recipe.activation != "linear":
         text.append("t = activate(t)")
-    if recipe.argmax:  # both are chosen without a jump, which can be done for many voxels at once
+    if recipe.argmax:  # both are read before either is written, and written in any case: then there is no jump
         place = f"[{remainder}, q]"
         return [
             *text,
-            f"wins = t > best{place}",
-            f"best{place} = t if wins else best{place}",
-            f"winner{place} = np.int32(f) if wins else winner{place}",
+            f"largest, number = best{place}, winner{place}",
+            "wins = t > largest",
+            f"best{place} = t if wins else largest",
+            f"winner{place} = np.int32(f) if wins else number",
         ]
     if recipe.limits is None:
         return [*text, f"out[f, out_z, out_y, {index}] = t"]
