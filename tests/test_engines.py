@@ -1,6 +1,6 @@
 """Do both engines compute the definition, on whole numbers bit for bit?
 
-Three ways through the front door: ``tensor`` (torch), ``direct`` (the loops compiled by numba; a compilation takes a
+Three ways through the front door: ``tensor`` (torch), ``direct`` (the loops compiled; a compilation takes a
 second, so a grid of forms) and ``text`` (the same loops run as the Python they are written in; slow but nothing to
 compile, so any layer at all, and every index is checked, which machine code does not do).
 """

@@ -29,7 +29,7 @@ DIRECT_VOXELS = 2.5e9
 TENSOR_FLOPS_PER_CHANNEL = 5e9
 TENSOR_FLOPS = 80e9
 TENSOR_VOXELS = 0.3e9
-DIRECT_IMPORT, TENSOR_IMPORT, GPU_START = 0.3, 1.5, 4.0
+DIRECT_IMPORT, TENSOR_IMPORT, GPU_START = 0.1, 1.5, 4.0
 DIRECT_BYTES, TENSOR_BYTES = 120 * 2**20, 420 * 2**20
 """Memory that the engine's libraries take."""
 
@@ -69,7 +69,7 @@ class Choice:
     @property
     def library_bytes(self) -> int:
         """Memory of the libraries that come with it, as far as it is not taken already."""
-        module, size = ("numba", DIRECT_BYTES) if self.engine == "direct" else ("torch", TENSOR_BYTES)
+        module, size = ("llvmlite", DIRECT_BYTES) if self.engine == "direct" else ("torch", TENSOR_BYTES)
         return size // 4 if module in sys.modules else size
 
     def scratch(self, itemsize: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -34,9 +35,21 @@ def compiled(recipe: loops.Recipe, dtype: str, out: str) -> Loops:
     found = machine.kept(key, signature)
     if found is not None:
         return found
-    symbol, code = compile_object(text, names(recipe, np.dtype(dtype)), function, signature)
-    machine.keep(key, symbol, code)
-    return machine.loaded(symbol, code, signature)
+    made = compile_entry(text, names(recipe, np.dtype(dtype)), function, signature)
+    if not machine.can_stand_alone(made.needs):
+        return made.function
+    machine.keep(key, made.symbol, made.code)
+    return machine.loaded(made.symbol, made.code, signature)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What numba made: object code, the name of the function in it, the names it needs, and the function itself."""
+
+    code: bytes
+    symbol: str
+    needs: tuple[str, ...]
+    function: Loops
 
 
 def names(recipe: loops.Recipe, kind: np.dtype[Any]) -> dict[str, Any]:
@@ -46,31 +59,35 @@ def names(recipe: loops.Recipe, kind: np.dtype[Any]) -> dict[str, Any]:
     return {"np": np, "low": low, "high": high, **tables}
 
 
-def compile_object(
-    text: str, known: dict[str, Any], function: Function | None, signature: machine.Signature
-) -> tuple[str, bytes]:
-    """Return the object code of the loops, and the name of the function in it."""
+def compile_entry(text: str, known: dict[str, Any], function: Function | None, signature: machine.Signature) -> Made:
+    """Compile the loops behind an entry that takes pointers and extents, as C would.
+
+    numba's own way to keep code needs numba to load it.  Its names that are not public are used here alone.
+    """
     from numba import carray, cfunc, njit, types
 
     known = dict(known)
     if function is not None:
         known["activate"] = njit(error_model="numpy")(function)
     exec(text, known)
-    known |= {"carray": carray, "inner": njit(error_model="numpy")(known[loops.NAME])}
-    parameters, arrays, native = [], [], []
+    inner = njit(error_model="numpy", nogil=True)(known[loops.NAME])
+    parameters, arguments, native = [], [], []
     for n, argument in enumerate(signature.arguments):
         if isinstance(argument, tuple):
             extents = [f"n{n}_{axis}" for axis in range(argument[1])]
             parameters += [f"p{n}", *extents]
-            arrays.append(f"carray(p{n}, ({', '.join(extents)},))")
+            arguments.append(f"carray(p{n}, ({', '.join(extents)},))")
             native += [types.CPointer(getattr(types, argument[0])), *[types.intp] * argument[1]]
         else:
             parameters.append(f"x{n}")
-            arrays.append(f"x{n}")
+            arguments.append(f"x{n}")
             native.append(getattr(types, argument))
-    exec(f"def entry({', '.join(parameters)}):\n    return inner({', '.join(arrays)})\n", known)
+    known |= {"carray": carray, "inner": inner}
+    exec(f"def entry({', '.join(parameters)}):\n    return inner({', '.join(arguments)})\n", known)
     made = cfunc(types.intp(*native), error_model="numpy")(known["entry"])
-    return made.native_name.removeprefix("cfunc."), made._library._get_compiled_object()
+    library = made._library
+    needs = tuple(each.name for each in library._final_module.functions if each.is_declaration)
+    return Made(library._get_compiled_object(), made.native_name.removeprefix("cfunc."), needs, inner)
 
 
 def _signature(dtype: str, out: str) -> machine.Signature:

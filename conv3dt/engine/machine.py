@@ -54,6 +54,14 @@ def identity() -> str:
     return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features} {llvmlite.__version__}"
 
 
+def can_stand_alone(names: Sequence[str]) -> bool:
+    """Whether all that an object names is there without numba; LLVM would end the program over a name that is not."""
+    _engines.append(_engine())
+    return all(
+        name in UNREACHED or name.startswith("llvm.") or llvm.address_of_symbol(name) is not None for name in names
+    )
+
+
 def kept(key: str, signature: Signature) -> Callable[..., int] | None:
     """Return the function that was kept under ``key``; None if there is none, or a damaged one."""
     for folder in _folders():
@@ -87,20 +95,26 @@ def _folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", (Path(caches) if caches else Path.home() / ".cache") / "conv3dt"]
 
 
+def _engine() -> Any:
+    """An engine of LLVM's without any code; making one lets LLVM find the names of this process."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    nowhere = ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value
+    for name in UNREACHED:
+        if llvm.address_of_symbol(name) is None:  # else numba is at work in this program, and means it
+            llvm.add_symbol(name, nowhere)
+    return llvm.create_mcjit_compiler(
+        llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine()
+    )
+
+
 _engines: list[Any] = []
 """Machine code lives as long as the engine that loaded it."""
 
 
 def loaded(symbol: str, code: bytes, signature: Signature) -> Callable[..., int]:
     """Return a function of an object, ready to be called with NumPy arrays and numbers; it lets other threads run."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    nowhere = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    for name in UNREACHED:
-        llvm.add_symbol(name, nowhere)
-    engine = llvm.create_mcjit_compiler(
-        llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine()
-    )
+    engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
