@@ -326,7 +326,14 @@ class LayerRequest:
             raise DataError(f"weights {found.path}: hold no bias, but {who}")
         bias = None if wanted is False else found.bias
         notes = found.notes + self._assumptions(found)
-        return self._layer(config, found.kernel, bias, found.path, found.layout, notes)
+        alpha = found.alpha if config.activation == "prelu" else None
+        if config.activation == "prelu" and alpha is None:
+            raise DataError(
+                f"weights {found.path}: the activation PReLU has weights of its own, alpha, which are not there; say "
+                f"--activation relu or another"
+            )
+        layer = self._layer(config, found.kernel, bias, found.path, found.layout, notes)
+        return replace(layer, alpha=alpha)
 
     def _assumptions(self, found: Weights) -> tuple[str, ...]:
         """What a net's file that holds weights alone leaves open, and nobody else says."""
@@ -347,6 +354,8 @@ class LayerRequest:
         from conv3dt.draw import drawn
 
         config = self.config()
+        if config.activation == "prelu":
+            raise ArgumentError("the activation PReLU has weights of its own, which are not drawn; give weights")
         size = prod(config.kernel_size) * config.filters * channels
         if size > MOST_TAPS:
             raise ArgumentError(

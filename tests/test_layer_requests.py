@@ -108,10 +108,6 @@ def test_what_is_said_by_itself_goes_before_the_layer() -> None:
         ({"layer": CONFIG, "scale": 2}, "scale cannot go with layer"),
         ({"layer": 7, "weights": KERNEL}, "layer must be a JSON file, a get_config.. dict or a Keras layer, got int"),
         ({"layer": "nowhere.json", "weights": KERNEL}, "nowhere.json: no such file"),
-        (
-            {"layer": CONFIG | {"activation": {"class_name": "PReLU", "config": {}}}, "weights": KERNEL},
-            "activation PReLU has weights of its own",
-        ),
         ({"layer": CONFIG | {"activation": "relo"}, "weights": KERNEL}, "got 'relo'; did you mean relu"),
         (
             {"layer": CONFIG | {"activation": {"class_name": "Softmax", "config": {"axis": 1}}}, "weights": KERNEL},

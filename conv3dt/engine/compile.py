@@ -25,7 +25,7 @@ def compiled(recipe: loops.Recipe, dtype: str, out: str) -> Loops:
         recipe: what the loops are; dtype: in which they compute; out: the type they write.
 
     Returns:
-        ``(source, weights, bias, scale, shift, sums, best, winner, out, begin, end) -> clipped``; arrays
+        ``(source, weights, bias, alpha, scale, shift, sums, best, winner, out, begin, end) -> clipped``; arrays
         C-contiguous.  Threads may call it side by side.
     """
     text, function = loops.write(recipe), formula(recipe.activation)
@@ -93,7 +93,20 @@ def compile_entry(text: str, known: dict[str, Any], function: Function | None, s
 def _signature(dtype: str, out: str) -> machine.Signature:
     rows = (dtype, 2)
     return machine.Signature(
-        ((dtype, 4), (dtype, 3), (dtype, 1), dtype, dtype, rows, rows, ("int32", 2), (out, 4), "intp", "intp")
+        (
+            (dtype, 4),
+            (dtype, 3),
+            (dtype, 1),
+            (dtype, 1),
+            dtype,
+            dtype,
+            rows,
+            rows,
+            ("int32", 2),
+            (out, 4),
+            "intp",
+            "intp",
+        )
     )
 
 

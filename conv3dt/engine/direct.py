@@ -50,6 +50,7 @@ class DirectEngine:
         self._weights = phases.pack(layer.kernel.astype(kind), self._axes)
         bias = np.zeros(layer.filters) if layer.bias is None else layer.bias
         self._bias = np.ascontiguousarray(bias, kind)
+        self._alpha = np.ascontiguousarray(np.zeros(layer.filters) if layer.alpha is None else layer.alpha, kind)
         self._scale, self._shift = kind(1 / storage.slope), kind(storage.inter)
         self._pool = ThreadPoolExecutor(threads, "conv3dt-direct")
 
@@ -78,8 +79,10 @@ class DirectEngine:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        bias = np.broadcast_to(self._bias, len(source)).copy() if self.layer.per_channel else self._bias
-        constants = (self._weights, bias, self._scale, self._shift)
+        bias, alpha = self._bias, self._alpha
+        if self.layer.per_channel:
+            bias, alpha = (np.broadcast_to(each, len(source)).copy() for each in (bias, alpha))
+        constants = (self._weights, bias, alpha, self._scale, self._shift)
         x = self._axes[2].stride
         rows = (x, -(-out.shape[3] // x) + 1)
 

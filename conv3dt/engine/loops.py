@@ -12,9 +12,10 @@ out, no tap is padded with a zero, so a NaN reaches exactly as far as the kernel
 each sum, so the bits of a voxel depend on nothing but its inputs: not on tiles, threads or the place of a region.
 
 Arrays seen by the loops: ``source (channels, z, y, x)``, ``weights (sz * sy, filters, taps)`` from `phases.pack`,
-``bias (filters,)``, ``out (filters, z, y, x)``.  *Per channel*, one kernel of one filter makes output channel f from
-input channel f alone, and ``bias`` has a value a channel.  Under *argmax* ``out (1, z, y, x)`` gets the number of the
-filter that is largest: of each row only the best values so far are held, never all filters of a voxel.
+``bias (filters,)``, ``alpha (filters,)`` for PReLU, ``out (filters, z, y, x)``.  *Per channel*, one kernel of one
+filter makes output channel f from input channel f alone, and ``bias`` has a value a channel.  Under *argmax*
+``out (1, z, y, x)`` gets the number of the filter that is largest: of each row only the best values so far are held,
+never all filters of a voxel.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class Recipe:
 
 
 def write(recipe: Recipe) -> str:
-    """Return the text of a function ``region(source, weights, bias, scale, shift, sums, best, winner, out, begin, end)
-    -> clipped``.
+    """Return the text of the function ``region``.
+
+    ``region(source, weights, bias, alpha, scale, shift, sums, best, winner, out, begin, end) -> clipped``
 
     It computes the groups ``begin`` to ``end`` of output planes, ``stride`` planes a group.  Arrays come whole and
     C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.
@@ -79,7 +81,7 @@ def write(recipe: Recipe) -> str:
     """
     z, y, x = recipe.axes
     lines = [
-        f"def {NAME}(source, weights, bias, scale, shift, sums, best, winner, out, begin, end):",
+        f"def {NAME}(source, weights, bias, alpha, scale, shift, sums, best, winner, out, begin, end):",
         "    zero = weights.dtype.type(0)",
         "    clipped = 0",
         "    filters = bias.shape[0]",
@@ -95,6 +97,7 @@ def write(recipe: Recipe) -> str:
         "                    best[:], winner[:] = -np.inf, 0" if recipe.argmax else "",
         "                    for f in range(filters):",
         "                        b = bias[f]",
+        "                        a = alpha[f]" if recipe.activation == "prelu" else "",
     ]
     lines += ["                        " + line for line in (_by_counts(recipe) if recipe.few else _many(recipe))]
     if recipe.argmax:
@@ -216,6 +219,8 @@ def _finish(recipe: Recipe, total: str, remainder: int | str) -> list[str]:
     index = f"q * {recipe.axes[2].stride} + {remainder}"
     if recipe.activation == "relu":
         text.append("t = zero if t < zero else t")
+    elif recipe.activation == "prelu":
+        text.append("t = t * a if t < zero else t")
     elif recipe.activation != "linear":
         text.append("t = activate(t)")
     if recipe.argmax:  # both are read before either is written, and written in any case: then there is no jump

@@ -35,7 +35,7 @@ class TensorEngine:
         self.layer, self.storage = layer, storage
         self.compute_dtype = storage.compute_dtype
         self._axes, activation = layer.config.axes, layer.config.activation
-        self._activation = _function("linear" if layer.argmax and "softmax" in activation else activation)
+        self._activation = _function(layer, "linear" if layer.argmax and "softmax" in activation else activation)
         self._device = find_device(device)
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
@@ -100,9 +100,11 @@ class TensorEngine:
         return values[:, 0] if self.layer.per_channel else values[0]
 
 
-def _function(text: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def _function(layer: Layer, text: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The activation of a text, channels first."""
     name, numbers = activation_parts(text)
+    if name == "prelu":
+        return lambda x: torch.nn.functional.prelu(x[None], torch.as_tensor(layer.alpha).to(x))[0]
     if name == "thresholded_relu":
         return activations.ThresholdedReLU(numbers["theta"] or 0.0)
     function: Callable[..., torch.Tensor] = getattr(activations, name)

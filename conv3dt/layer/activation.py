@@ -32,12 +32,14 @@ PARAMETERS: dict[str, Numbers] = {
     "exponential": {},
     "hard_sigmoid": {"slope": 0.2},
     "thresholded_relu": {"theta": 1.0},
+    "prelu": {},
     "softmax": {},
     "log_softmax": {},
 }
 """What each function takes and what it takes if nobody says (``hard_sigmoid`` of Keras 3 has slope 1/6)."""
 
-ACTIVATIONS = tuple(PARAMETERS)
+ACTIVATIONS = tuple(name for name in PARAMETERS if name != "prelu")
+"""Those that can be asked for by name; PReLU comes with weights of its own."""
 
 _CLASSES: dict[str, tuple[str, Numbers]] = {
     "ReLU": ("relu", {}),
@@ -45,6 +47,7 @@ _CLASSES: dict[str, tuple[str, Numbers]] = {
     "ELU": ("elu", {}),
     "ThresholdedReLU": ("thresholded_relu", {}),
     "Softmax": ("softmax", {}),
+    "PReLU": ("prelu", {}),
 }
 """Layer classes, the functions they are and where their numbers differ."""
 
@@ -123,7 +126,7 @@ def _checked(name: str, given: dict[str, Any]) -> Numbers:
             _check_axis(name, value)
         elif key in PARAMETERS[name]:
             numbers[key] = _number(name, key, value)
-        elif key not in _IGNORED:
+        elif key not in _IGNORED and name != "prelu":
             takes = ", ".join(PARAMETERS[name]) or "no numbers"
             raise ArgumentError(f"activation {name} takes {takes}, got {key}={value!r}")
     return numbers
@@ -147,8 +150,6 @@ def _check_axis(name: str, axis: Any) -> None:
 
 
 def _unknown(name: str) -> ArgumentError:
-    if name == "PReLU":
-        return ArgumentError("activation PReLU has weights of its own, which only Conv3DTranspose in Python computes")
     near = get_close_matches(name, [*ACTIVATIONS, *_CLASSES], 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}{hint}")

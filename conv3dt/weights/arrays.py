@@ -18,6 +18,7 @@ from conv3dt.weights.kernel import (
     check_layout,
     checked,
     listed,
+    lost_alpha,
     reason,
 )
 from conv3dt.weights.own import KEY, layer_of, layer_text
@@ -42,9 +43,10 @@ def read(path: str, name: str | None, layout: str | None) -> Weights:
     try:
         with open(path, "rb") as file:
             if file.read(2) == b"PK":
-                kernel, bias, told = _packed(path, (name or "").strip("/"))
-                found = arranged(kernel, bias, whole, "npz", layout)
-                return found if told is None else _own(found, told, layout)
+                kernel, bias, told, alpha = _packed(path, (name or "").strip("/"))
+                if told is None:
+                    return arranged(kernel, bias, whole, "npz", layout)
+                return _own(checked(kernel, bias, whole, "npz", alpha=alpha), told, layout)
             file.seek(0)
             return arranged(_array(file, path, "the array"), None, whole, "npy", layout)
     except Conv3dtError:
@@ -62,8 +64,8 @@ def _own(found: Weights, told: NDArray[np.generic], layout: str | None) -> Weigh
 
 def _packed(
     path: str, wanted: str
-) -> tuple[NDArray[np.generic], NDArray[np.generic] | None, NDArray[np.generic] | None]:
-    """Kernel, bias and the layer's configuration, as far as they are there."""
+) -> tuple[NDArray[np.generic], NDArray[np.generic] | None, NDArray[np.generic] | None, NDArray[np.generic] | None]:
+    """Kernel, bias, the layer's configuration and its alpha, as far as they are there."""
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
@@ -79,7 +81,8 @@ def _packed(
 
         beside = f"{name[: name.rfind('/') + 1]}bias"
         bias = array(beside) if beside in names and beside != name else None
-        return array(name), bias, array(KEY) if KEY in names and name == "kernel" else None
+        own = KEY in names and name == "kernel"
+        return array(name), bias, array(KEY) if own else None, array("alpha") if own and "alpha" in names else None
 
 
 def _array(file: Any, path: str, name: str) -> NDArray[np.generic]:
@@ -158,10 +161,12 @@ def written_npy(weights: Weights) -> tuple[bytes, list[str]]:
 
 
 def arrays_of(weights: Weights) -> dict[str, NDArray[np.floating]]:
-    """Return ``kernel`` and, if there is one, ``bias``."""
-    return {"kernel": weights.kernel} | ({} if weights.bias is None else {"bias": weights.bias})
+    """Return ``kernel`` and, as far as there are any, ``bias`` and ``alpha``."""
+    found = {"kernel": weights.kernel, "bias": weights.bias, "alpha": weights.alpha}
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def lost_config(weights: Weights, suffix: str) -> list[str]:
     """Return what to say where a format has no place for the configuration."""
-    return [] if weights.config is None else [f"no place for the configuration in {suffix}"]
+    lost = [] if weights.config is None else [f"no place for the configuration in {suffix}"]
+    return lost + lost_alpha(weights, suffix)

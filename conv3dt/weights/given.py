@@ -52,11 +52,16 @@ def _of_layer(layer: Any) -> Weights:
     arrays = layer.get_weights()
     if not arrays:
         raise DataError(f"weights {name}: the layer is not built and has none; call build(input_shape)")
-    if len(arrays) > 2:
-        raise DataError(f"weights {name}: its activation has weights too, which only the layer itself computes")
-    bias = arrays[1] if len(arrays) == 2 else None
     config = layer_arguments(told, f"layer {name}")
-    return checked(np.asarray(arrays[0]), bias, name, "array", config=config)
+    kernel, *more = (np.asarray(array) for array in arrays)
+    bias = more.pop(0) if more and config.get("use_bias", True) else None
+    return checked(kernel, bias, name, "array", config=config, alpha=more[0] if more else _alpha(layer))
+
+
+def _alpha(layer: Any) -> Any:
+    """Keras 3 does not count the weights of an activation among those of its layer."""
+    alpha = getattr(getattr(layer, "activation", None), "alpha", None)
+    return None if alpha is None or isinstance(alpha, (int, float)) else _array(getattr(alpha, "value", alpha))
 
 
 def _array(given: Any) -> np.ndarray[Any, np.dtype[Any]]:

@@ -19,7 +19,7 @@ from conv3dt.errors import DataError, InputMissingError
 from conv3dt.weights import archive, hdf5_tree
 from conv3dt.weights.keras_config import MOST_JSON_BYTES, Layer, chosen, layers_in, parsed, translated
 from conv3dt.weights.keras_written import keras3_model, layer_name
-from conv3dt.weights.kernel import KERAS_AXES, Weights, check_agrees, check_layout, checked, listed
+from conv3dt.weights.kernel import KERAS_AXES, Weights, check_agrees, check_layout, checked, listed, lost_alpha
 
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 FORWARD = re.compile(r"conv3d(_\d+)?")
@@ -204,4 +204,4 @@ def written(weights: Weights) -> tuple[bytes, list[str]]:
             (WEIGHTS, tree.getvalue()),
         ):
             entries.writestr(zipfile.ZipInfo(name), content)  # dated 1980: the same weights are the same bytes
-    return stream.getvalue(), lost
+    return stream.getvalue(), lost + lost_alpha(weights, ".keras")

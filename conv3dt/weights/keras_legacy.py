@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -18,19 +18,23 @@ from conv3dt.errors import DataError, InputMissingError
 from conv3dt.weights import hdf5_tree
 from conv3dt.weights.keras_config import Layer, chosen, layers_in, parsed, translated
 from conv3dt.weights.keras_written import keras2_model, layer_name
-from conv3dt.weights.kernel import KERAS_AXES, Weights, check_agrees, check_layout, checked, listed
+from conv3dt.weights.kernel import KERAS_AXES, Weights, check_agrees, check_layout, checked, listed, lost_alpha
 
-KERNELS, BIASES = ("kernel", "kernel:0"), ("bias", "bias:0")
+KERNELS, ALPHAS = ("kernel", "kernel:0"), ("alpha", "alpha:0")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A kernel of five axes: ``top`` is the group it is in, ``owner`` its name in there, less the last component."""
+    """A kernel of five axes: ``top`` is the group it is in, ``owner`` its name in there, less the last component.
+
+    ``alpha`` is that of an activation PReLU.
+    """
 
     top: str
     owner: str
     kernel: Any
     bias: Any
+    alpha: Any = None
 
     def is_of(self, name: str) -> bool:
         """Whether a layer of that name owns it; the owner may begin with the names of models."""
@@ -81,8 +85,9 @@ def _of_model(file: Any, path: str, wanted: str, slots: list[Slot]) -> Weights:
     if arguments.get("use_bias", True) and slot.bias is None:
         raise DataError(f"{where}:/{layer.path}: the layer has a bias, but the file does not hold it")
     kernel, bias = hdf5_tree.arrays(slot.kernel, slot.bias, where)
+    alpha = None if slot.alpha is None else hdf5_tree.array(slot.alpha, where)
     text = f"{KERAS_AXES}: layer {layer.path} of a model saved by Keras {version or 'of unknown version'}"
-    return checked(kernel, bias, f"{path}:/{layer.path}", "keras-hdf5", layout=text, config=arguments)
+    return checked(kernel, bias, f"{path}:/{layer.path}", "keras-hdf5", layout=text, config=arguments, alpha=alpha)
 
 
 def _slots(file: Any, where: str) -> list[Slot]:
@@ -97,8 +102,15 @@ def _slots(file: Any, where: str) -> list[Slot]:
         for each in names or []:
             owner, _, last = each.rpartition("/")
             if last in KERNELS and (slot := _slot(group, top, owner, last, where)) is not None:
-                found.append(slot)
+                found.append(replace(slot, alpha=_alpha(group, owner, names or [], where)))
     return found
+
+
+def _alpha(group: Any, owner: str, names: list[str], where: str) -> Any:
+    """The weight of an activation, which stands below its layer: ``up/p_re_lu/alpha:0``."""
+    inner = [each for each in names if each.startswith(f"{owner}/") and each.rpartition("/")[2] in ALPHAS]
+    found = hdf5_tree.find(group, inner[0], where) if len(inner) == 1 and owner else None
+    return found if isinstance(found, h5py.Dataset) else None
 
 
 def _slot(group: Any, top: str, owner: str, last: str, where: str) -> Slot | None:
@@ -157,7 +169,7 @@ def written(weights: Weights) -> tuple[bytes, list[str]]:
             own = group.create_group(name)
             own.attrs["weight_names"] = _bytes(_put(own, f"{name}/", weights, ":0"))
             group.create_group("top_level_model_weights").attrs["weight_names"] = np.empty(0, "S1")
-    return stream.getvalue(), lost
+    return stream.getvalue(), lost + lost_alpha(weights, ".h5")
 
 
 def _put(group: Any, before: str, weights: Weights, behind: str = "") -> list[str]:

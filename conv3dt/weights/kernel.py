@@ -37,6 +37,7 @@ class Weights:
         config: what the file says of the layer, in the names and spellings of Keras 2.9's ``get_config`` (any part of
             it: a PyTorch state dict says nothing, a Keras archive everything); None where it says nothing.
         notes: what was done to bring the kernel into Keras's terms, for the report.
+        alpha: ``(filters,)``, the slopes below zero of an activation PReLU; None where it is another.
     """
 
     kernel: NDArray[np.floating]
@@ -46,6 +47,7 @@ class Weights:
     layout: str
     config: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    alpha: NDArray[np.floating] | None = None
 
     @property
     def is_zero(self) -> bool:
@@ -62,6 +64,7 @@ def checked(
     layout: str | None = None,
     config: dict[str, Any] | None = None,
     notes: tuple[str, ...] = (),
+    alpha: NDArray[np.generic] | None = None,
 ) -> Weights:
     """Return the arrays of a file, already in Keras's order, as weights, or say what is wrong with them.
 
@@ -71,13 +74,15 @@ def checked(
         path: for errors and the report; form: the format; layout: how the array was understood.
         config: what the file says of the layer.
         notes: what was done.
+        alpha: of an activation PReLU: one number, or one a filter, with axes of 1 for space.
 
     Raises:
-        DataError: wrong rank, too large, empty, not finite, a bias of another length, or a config of another size.
+        DataError: wrong rank, too large, empty, not finite, a bias of another length, slopes that differ from voxel
+            to voxel, or a config of another size.
     """
     import numpy as np
 
-    for name, given in (("kernel", kernel), ("bias", bias)):
+    for name, given in (("kernel", kernel), ("bias", bias), ("alpha", alpha)):
         if given is not None and np.asarray(given).dtype.kind not in "iufb":
             raise DataError(f"weights {path}: the {name} must hold real numbers, got {np.asarray(given).dtype}")
     if kernel.ndim not in (3, 5):
@@ -95,11 +100,29 @@ def checked(
     extra = None if bias is None else np.atleast_1d(np.asarray(bias)).astype(values.dtype)
     if extra is not None and extra.shape != values.shape[3:4]:
         raise DataError(f"weights {path}: the bias must have {values.shape[3]} values, one a filter, got {extra.shape}")
-    for name, array in (("kernel", values), ("bias", extra)):
+    slopes = None if alpha is None else _slopes(np.asarray(alpha).astype(values.dtype), values.shape[3], path)
+    for name, array in (("kernel", values), ("bias", extra), ("alpha", slopes)):
         if array is not None and not np.isfinite(array).all():
             bad = int(np.count_nonzero(~np.isfinite(array)))
             raise DataError(f"weights {path}: the {name} holds {bad} values that are NaN or infinite; mend the file")
-    return Weights(values, extra, path, form, printable(layout), config or None, notes)
+    return Weights(values, extra, path, form, printable(layout), config or None, notes, slopes)
+
+
+def _slopes(alpha: NDArray[np.floating], filters: int, path: str) -> NDArray[np.floating]:
+    """One slope a filter, if they are the same all over space: only then can the layer run over any volume."""
+    import numpy as np
+
+    if alpha.size not in (1, filters) or alpha.size != (alpha.shape[-1] if alpha.ndim else 1):
+        raise DataError(
+            f"weights {path}: PReLU's alpha of shape {alpha.shape} differs from voxel to voxel and fits one size of "
+            f"volume only; train with shared_axes=[1, 2, 3]"
+        )
+    return np.array(np.broadcast_to(alpha.reshape(-1), (filters,)))
+
+
+def lost_alpha(weights: Weights, suffix: str) -> list[str]:
+    """Return what to say where a format has no place for the slopes of PReLU."""
+    return [] if weights.alpha is None else [f"no place for PReLU's alpha in {suffix}"]
 
 
 def check_size(shape: tuple[int, ...], where: str) -> None:

@@ -81,8 +81,9 @@ def _own(file: Any, header: Header, path: str, told: str, wanted: str, layout: s
     kernel = _array(file, header, path, "kernel")
     if wanted not in ("", "kernel", config.get("name")):
         raise InputMissingError(f"{where}: no layer {wanted}; there is {config.get('name') or 'kernel'}")
-    bias = _array(file, header, path, "bias") if "bias" in names else None
-    return checked(kernel, bias, path, "safetensors", layout=f"{KERAS_AXES}: written by conv3dt", config=config)
+    bias, alpha = (_array(file, header, path, each) if each in names else None for each in ("bias", "alpha"))
+    text = f"{KERAS_AXES}: written by conv3dt"
+    return checked(kernel, bias, path, "safetensors", layout=text, config=config, alpha=alpha)
 
 
 def _array(file: Any, header: Header, path: str, name: str) -> NDArray[Any]:

@@ -96,10 +96,20 @@ def many():
     return model
 
 
+def prelu():
+    """A layer whose activation has a weight of its own: slopes 0.5, -0.25 and 2."""
+    layer = L.Conv3DTranspose(3, 2, strides=2, activation=L.PReLU(shared_axes=[1, 2, 3]), name="up")
+    model = tf.keras.Sequential([tf.keras.Input((4, 4, 4, 2)), layer])
+    taps = np.arange(48.0).reshape(2, 2, 2, 3, 2)
+    layer.set_weights([taps, np.array([1.0, 2.0, 3.0]), np.array([0.5, -0.25, 2.0]).reshape(1, 1, 1, 3)])
+    return model
+
+
 if __name__ == "__main__":
     if tf.__version__.startswith("2.9"):
         plain().save(HERE / "tf29_plain.h5", include_optimizer=False)
         nested().save(HERE / "tf29_nested.h5", include_optimizer=False)
+        prelu().save(HERE / "tf29_prelu.h5", include_optimizer=False)
         plain().save_weights(HERE / "tf29_plain.weights.h5")
         single().save_weights(HERE / "tf29_single.weights.h5")
         subclassed().save_weights(HERE / "tf29_subclassed.weights.h5")
