@@ -35,21 +35,21 @@ def compiled(recipe: loops.Recipe, dtype: str, out: str) -> Loops:
     found = machine.kept(key, signature)
     if found is not None:
         return found
-    made = compile_entry(text, names(recipe, np.dtype(dtype)), function, signature)
+    known = names(recipe, np.dtype(dtype))
+    made = compile_entry(text, known, function, signature)
     if not machine.can_stand_alone(made.needs):
-        return made.function
+        return compile_for_now(text, known, function)
     machine.keep(key, made.symbol, made.code)
     return machine.loaded(made.symbol, made.code, signature)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What numba made: object code, the name of the function in it, the names it needs, and the function itself."""
+    """What numba made: object code, the name of the function in it, and the names it needs."""
 
     code: bytes
     symbol: str
     needs: tuple[str, ...]
-    function: Loops
 
 
 def names(recipe: loops.Recipe, kind: np.dtype[Any]) -> dict[str, Any]:
@@ -66,28 +66,39 @@ def compile_entry(text: str, known: dict[str, Any], function: Function | None, s
     """
     from numba import carray, cfunc, njit, types
 
-    known = dict(known)
+    known = dict(known) | {"carray": carray}
     if function is not None:
         known["activate"] = njit(error_model="numpy")(function)
-    exec(text, known)
-    inner = njit(error_model="numpy", nogil=True)(known[loops.NAME])
-    parameters, arguments, native = [], [], []
-    for n, argument in enumerate(signature.arguments):
+    head, body = text.split("\n", 1)
+    parameters, unpacked, native = [], [], []
+    for name, argument in zip(
+        head[head.index("(") + 1 : head.index(")")].split(", "), signature.arguments, strict=True
+    ):
         if isinstance(argument, tuple):
-            extents = [f"n{n}_{axis}" for axis in range(argument[1])]
-            parameters += [f"p{n}", *extents]
-            arguments.append(f"carray(p{n}, ({', '.join(extents)},))")
+            extents = [f"{name}_{axis}" for axis in range(argument[1])]
+            parameters += [f"{name}_at", *extents]
+            unpacked.append(f"    {name} = carray({name}_at, ({', '.join(extents)},))\n")
             native += [types.CPointer(getattr(types, argument[0])), *[types.intp] * argument[1]]
         else:
-            parameters.append(f"x{n}")
-            arguments.append(f"x{n}")
+            parameters.append(name)
             native.append(getattr(types, argument))
-    known |= {"carray": carray, "inner": inner}
-    exec(f"def entry({', '.join(parameters)}):\n    return inner({', '.join(arguments)})\n", known)
+    exec(f"def entry({', '.join(parameters)}):\n{''.join(unpacked)}{body}", known)
     made = cfunc(types.intp(*native), error_model="numpy")(known["entry"])
     library = made._library
     needs = tuple(each.name for each in library._final_module.functions if each.is_declaration)
-    return Made(library._get_compiled_object(), made.native_name.removeprefix("cfunc."), needs, inner)
+    return Made(library._get_compiled_object(), made.native_name.removeprefix("cfunc."), needs)
+
+
+def compile_for_now(text: str, known: dict[str, Any], function: Function | None) -> Loops:
+    """Compile the loops as numba does for anybody; such code cannot be kept."""
+    from numba import njit
+
+    known = dict(known)
+    if function is not None:
+        known["activate"] = njit(function)
+    exec(text, known)
+    compiled: Loops = njit(nogil=True)(known[loops.NAME])
+    return compiled
 
 
 def _signature(dtype: str, out: str) -> machine.Signature:
