@@ -81,6 +81,7 @@ def keep(key: str, symbol: str, code: bytes) -> None:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             descriptor, work = tempfile.mkstemp(".part", "object-", folder)
+            os.chmod(work, 0o644)  # as Python's own compiled files: whoever runs the program may read them
             with os.fdopen(descriptor, "wb") as file:
                 file.write(MAGIC + sha256(payload).digest() + payload)
             os.replace(work, folder / f"{key}.o")
