@@ -40,6 +40,8 @@ def shape_of_numbers(
         check_choice("dtype", dtype, DTYPES)
     request = LayerRequest(**layer)
     loaded = request.concrete() if request.weights is not None else None
+    if loaded is None and request.adds_zeros:
+        loaded = request.stand_in(1)
     config = request.config() if loaded is None else loaded.config
     data_format = data_format or request.data_format
     names = check_axes(axes, len(shape)) if axes else name_axes("012", len(shape), data_format, "shape")

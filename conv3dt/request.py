@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import abc
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from conv3dt import kernels
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.layer.concrete import Layer
-from conv3dt.layer.config import LayerConfig, check_choice, layer_config, triple
+from conv3dt.layer.config import PADDINGS, LayerConfig, check_choice, layer_config, triple
 from conv3dt.matching import REDUCTIONS, check_channels, check_reduction
 
 if TYPE_CHECKING:
@@ -29,16 +28,6 @@ BARE = ("npz", "npy", "hdf5", "array")
 SHAPE_ARGUMENTS = ("filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate")
 LAYER_ARGUMENTS = (*SHAPE_ARGUMENTS, "bias", "layer", "layout", "kernel_initializer", "bias_initializer", "seed")
 """What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
-
-
-def _numbers(padding: Any) -> Any:
-    """A padding in numbers; None for one in Keras's words."""
-    if not isinstance(padding, str):
-        return padding
-    if re.fullmatch(r"\s*\d+\s*([,xX]\s*\d+\s*)*", padding):
-        numbers = [int(number) for number in re.split("[,xX]", padding)]
-        return numbers[0] if len(numbers) == 1 else numbers
-    return None
 
 
 LAYOUTS = ("keras", "torch")
@@ -110,7 +99,7 @@ class LayerRequest:
             raise ArgumentError("use_bias is off, but bias_initializer would draw one; leave one of them out")
         if self.is_named and self.use_bias:
             raise ArgumentError("use_bias needs weights with a bias; named kernels have none")
-        if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**63):
+        if self.seed is not None and (not hasattr(self.seed, "__index__") or not 0 <= self.seed < 2**63):
             raise ArgumentError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r}")
 
     def _given(self, names: tuple[str, ...]) -> list[str]:
@@ -175,6 +164,11 @@ class LayerRequest:
         )
 
     @property
+    def _bare_size(self) -> tuple[int, ...]:
+        """The kernel's size without taps of zero that `_mapping` adds."""
+        return triple("kernel_size", self._arguments["kernel_size"])
+
+    @property
     def _arguments(self) -> dict[str, Any]:
         """What decides the layer's shape: said by itself, by the layer or by the weights."""
         told = self._told | {name: getattr(self, name) for name in self._given(SHAPE_ARGUMENTS)}
@@ -185,29 +179,25 @@ class LayerRequest:
     @cached_property
     def _mapping(self) -> Mapping | None:
         """How Keras says a padding in numbers, which is PyTorch's; None where the padding is Keras's own."""
-        numbers = _numbers(self.padding)
+        if self.padding is None or (isinstance(self.padding, str) and self.padding.lower() in PADDINGS):
+            return None  # the usual case needs no further module
+        from conv3dt.weights.mapping import in_numbers, torch_mapping
+
+        numbers, told = in_numbers(self.padding), self._arguments
         if numbers is None:
             return None
-        from conv3dt.weights.mapping import Foreign, mapping
+        return torch_mapping(
+            kernel_size=triple("kernel_size", told["kernel_size"]),
+            strides=triple("strides", told.get("strides", 1)),
+            dilations=triple("dilation_rate", told.get("dilation_rate", 1)),
+            padding=triple("padding", numbers, least=0),
+            output_padding=triple("output_padding", told.get("output_padding") or 0, least=0),
+        )
 
-        told = self._arguments
-        crops = triple("padding", numbers, least=0)
-        extra = triple("output_padding", told.get("output_padding") or 0, least=0)
-        axes = [
-            Foreign(kernel, stride, dilation, crop, crop - more)
-            for kernel, stride, dilation, crop, more in zip(
-                triple("kernel_size", told["kernel_size"]),
-                triple("strides", told.get("strides", 1)),
-                triple("dilation_rate", told.get("dilation_rate", 1)),
-                crops,
-                extra,
-                strict=True,
-            )
-        ]
-        try:
-            return mapping(axes)
-        except DataError as error:
-            raise ArgumentError(f"padding {self.padding}, output_padding {extra}: {error}") from None
+    @property
+    def adds_zeros(self) -> bool:
+        """Whether Keras says the layer with taps of zero around its kernel; they count for shapes, not for places."""
+        return not self.is_named and self._mapping is not None and self._mapping.adds
 
     def filters_of(self, config: LayerConfig, axes: str, shape: tuple[int, ...]) -> int | None:
         """Return what the channels of a volume become; None if they become one label.
@@ -249,7 +239,7 @@ class LayerRequest:
         import numpy as np
 
         config = self.config()
-        shape = (*config.kernel_size, config.filters, 1 if self.per_channel else channels)
+        shape = (*self._bare_size, config.filters, 1 if self.per_channel else channels)
         if prod(shape) > MOST_ASKED:
             raise ArgumentError(f"a kernel of {'x'.join(map(str, shape))} taps is more than any machine holds")
         kernel = np.broadcast_to(np.float32(1), shape)  # takes no memory
@@ -362,20 +352,16 @@ class LayerRequest:
                 f"kernel_size {config.kernel_size} with {config.filters} filters of {channels} channels takes {size} "
                 f"taps, more than can be drawn ({MOST_TAPS}); give fewer filters"
             )
+        kernel_initializer = self.kernel_initializer
+        if kernel_initializer is None:
+            kernel_initializer = self._told.get("kernel_initializer", "glorot_uniform")
         kernel, bias, name = drawn(
-            (*config.kernel_size, config.filters, channels),
-            kernel_initializer=self._kernel_initializer,
+            (*self._bare_size, config.filters, channels),
+            kernel_initializer=kernel_initializer,
             bias_initializer=self._bias_initializer if use_bias else None,
             seed=self.seed,
         )
         return self._layer(config, kernel, bias, name)
-
-    @property
-    def _kernel_initializer(self) -> Any:
-        told = self._told.get("kernel_initializer")
-        return (
-            ("glorot_uniform" if told is None else told) if self.kernel_initializer is None else self.kernel_initializer
-        )
 
     @property
     def _bias_initializer(self) -> Any:

@@ -50,8 +50,23 @@ def test_what_is_mapped_needs_no_weights() -> None:
     assert conv3dt.output_shape((4, 5, 6), **arguments) == (8, 10, 12)
     assert LayerRequest(**arguments).config().kernel_size == (4, 4, 4)
     assert LayerRequest(**arguments | {"padding": "1,1,1"}).config() == LayerRequest(**arguments).config()
-    with pytest.raises(ArgumentError, match=r"padding 3, output_padding .0, 0, 0.: no Conv3DTranspose of Keras crops"):
+    with pytest.raises(ArgumentError, match=r"padding .3, 3, 3., output_padding .0, 0, 0.: no Conv3DTranspose"):
         LayerRequest(kernel_size=4, strides=2, padding=3).config()
+
+
+def test_what_is_drawn_or_only_asked_about_is_mapped_too(run: Run, tmp_path: Path) -> None:
+    """The header of a layer like torch's lies where its three taps lie, whoever makes the weights."""
+    options = ("--kernel-size", "3", "--strides", "2", "--padding", "1", "--output-padding", "1")
+    scan = save_nifti(tmp_path / "x.nii", VOLUME[..., 0], np.eye(4))
+    done = run("upsample", scan, tmp_path / "y.nii", *options, "--seed", "3", "--json").json
+    for asked in (scan, "5,4,6"):
+        told = run("shape", asked, *options, "--json").json
+        assert done["output"]["shape"] == told["output"]["shape"] == [10, 8, 12]
+        assert [axis["shift"] for axis in done["axes"]] == [axis["shift"] for axis in told["axes"]] == [0, 0, 0]
+    layer = LayerRequest(kernel_size=3, strides=2, padding=1, output_padding=1, seed=3).concrete()
+    drawn = LayerRequest(kernel_size=3, seed=3).concrete()
+    assert np.array_equal(layer.kernel[:3, :3, :3], drawn.kernel)
+    assert not layer.kernel[3].any()
 
 
 @pytest.fixture

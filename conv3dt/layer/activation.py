@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from difflib import get_close_matches
 from typing import Any
 
 from conv3dt.errors import ArgumentError
@@ -150,6 +149,8 @@ def _check_axis(name: str, axis: Any) -> None:
 
 
 def _unknown(name: str) -> ArgumentError:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, [*ACTIVATIONS, *_CLASSES], 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}{hint}")

@@ -11,8 +11,10 @@ Examples:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.geometry import Axis
@@ -58,6 +60,40 @@ class Mapping:
     def adds(self) -> bool:
         """Whether the kernel grows."""
         return any(self.before + self.after)
+
+
+def in_numbers(padding: Any) -> Any:
+    """Return a padding in numbers, which is PyTorch's; None for one in Keras's words.
+
+    >>> in_numbers("1"), in_numbers("1,1,2"), in_numbers((0, 1, 1)), in_numbers("SAME")
+    (1, [1, 1, 2], (0, 1, 1), None)
+    """
+    if not isinstance(padding, str):
+        return padding
+    if not re.fullmatch(r"\s*\d{1,9}(\s*[,xX]\s*\d{1,9})*\s*", padding):
+        return None
+    numbers = [int(number) for number in re.split("[,xX]", padding)]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def torch_mapping(
+    *, kernel_size: Triple, strides: Triple, dilations: Triple, padding: Triple, output_padding: Triple
+) -> Mapping:
+    """Return Keras's words for the arguments of a ``torch.nn.ConvTranspose3d``.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    axes = [
+        Foreign(kernel, stride, dilation, crop, crop - more)
+        for kernel, stride, dilation, crop, more in zip(
+            kernel_size, strides, dilations, padding, output_padding, strict=True
+        )
+    ]
+    try:
+        return mapping(axes)
+    except DataError as error:
+        raise ArgumentError(f"padding {padding}, output_padding {output_padding}: {error}") from None
 
 
 def grown(kernel_size: Triple, found: Mapping) -> Triple:
