@@ -190,7 +190,7 @@ def _target(
         fortran=False,
         header=header,
         attributes=upsampled_attributes(source, axes, placement, affine, header, (storage.slope, storage.inter)),
-        layout=upsampled_layout(source, shape, storage.dtype),
+        layout=upsampled_layout(source, axes, shape, storage.dtype),
     )
 
 
@@ -246,5 +246,6 @@ def _chunks(target: VolumeInfo) -> tuple[int, int, int]:
 
 
 def _writer_scratch(target: VolumeInfo, storage: Storage, backwards: bool) -> int:
-    """Bytes per voxel of the copy a writer makes when memory order is not file order."""
-    return storage.dtype.itemsize if (backwards and not target.fortran) or target.channel is not None else 0
+    """Bytes per voxel of the copies a writer makes: where memory order is not file order, and of packed chunks."""
+    turned = (backwards and not target.fortran) or target.channel is not None
+    return storage.dtype.itemsize * (turned + (target.layout.get("compression") is not None))

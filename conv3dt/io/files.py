@@ -54,7 +54,7 @@ def create_sink(path: str, info: VolumeInfo, *, overwrite: bool, threads: int, i
     if output_format(path) == "hdf5":
         from conv3dt.io.hdf5 import Hdf5Sink
 
-        return Hdf5Sink(path, info, overwrite=overwrite)
+        return Hdf5Sink(path, info, overwrite=overwrite, threads=threads)
     from conv3dt.io.nifti import PlainSink, SpooledSink, StreamSink
 
     if not path.lower().endswith(".gz"):

@@ -17,6 +17,7 @@ from conv3dt.affine import spacing
 from conv3dt.axes import name_axes
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError
 from conv3dt.io import hdf5_attributes
+from conv3dt.io.hdf5_chunks import ChunkPacker
 from conv3dt.io.volume import Index, VolumeInfo, check_numbers
 from conv3dt.pending import PendingFile, check_target, writing
 
@@ -62,13 +63,14 @@ class Hdf5Sink:
 
     sequential = False
 
-    def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool) -> None:
+    def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool, threads: int = 1) -> None:
         target, name = paths.split(path)
         self._path, name = path, name if name and name != "/" else DEFAULT_DATASET
         existing = _check_target(target, name, overwrite=overwrite)
         self._pending = PendingFile(target, overwrite=overwrite or existing)
         self._file: Any = None
         self._bytes: Any = None
+        self._packer: ChunkPacker | None = None
         try:
             with writing(path):
                 self._original = _identity(self._pending.path) if existing else None
@@ -78,6 +80,8 @@ class Hdf5Sink:
                 self._file = h5py.File(self._bytes, "r+" if existing else "w")
                 self._dataset = self._create(name, info)
                 self._bytes.check()
+                if ChunkPacker.can_pack(self._dataset):
+                    self._packer = ChunkPacker(self._dataset, threads)
         except (ValueError, TypeError, RuntimeError) as error:
             self.abort()
             raise OutputError(f"output {path}: cannot be created: {_reason(error)}") from None
@@ -88,11 +92,15 @@ class Hdf5Sink:
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
         with self._guarded():
-            self._dataset[index] = np.ascontiguousarray(block)
+            if self._packer is not None and self._packer.holds(index):
+                self._packer.write(index, block)
+            else:
+                self._dataset[index] = np.ascontiguousarray(block)
             self._bytes.check()
 
     def commit(self) -> None:
         """Make the file durable and give it its name."""
+        self._let_go()
         with self._guarded():
             self._file.close()
             self._bytes.check()
@@ -103,12 +111,17 @@ class Hdf5Sink:
 
     def abort(self) -> None:
         """Leave nothing behind."""
+        self._let_go()
         if self._bytes is not None:
             self._bytes.give_up()
             with suppress(OSError, RuntimeError, ValueError, AttributeError):
                 self._file.close()
             self._bytes.close()
         self._pending.abort()
+
+    def _let_go(self) -> None:
+        if self._packer is not None:
+            self._packer.close()
 
     def _create(self, name: str, info: VolumeInfo) -> Any:
         if name in self._file:

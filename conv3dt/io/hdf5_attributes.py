@@ -141,17 +141,22 @@ def layout(dataset: Any) -> dict[str, Any]:
     return layout
 
 
-def upsampled_layout(info: VolumeInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return how the output is stored: like the input where that was HDF5; in 64-voxel blocks where it was not."""
+def upsampled_layout(info: VolumeInfo, axes: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return how the output is stored: like the input where that was HDF5; in 64-voxel blocks where it was not.
+
+    Args:
+        info: the input; axes, shape, dtype: of the output, which may have lost or won an axis of channels.
+    """
     layout = dict(info.layout)
     if info.format != "hdf5":
-        blocks = [CHUNK if letter in SPATIAL else 1 for letter in info.axes] + [1] * (len(shape) - len(info.axes))
-        layout = {"chunks": tuple(blocks)}
+        layout = {"chunks": tuple(CHUNK if letter in SPATIAL else 1 for letter in axes)}
         if info.compressed:
             layout |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    elif "chunks" in layout:
+        before = dict(zip(info.axes, layout["chunks"], strict=True))
+        layout["chunks"] = tuple(before.get(letter, 1) for letter in axes)
     if "chunks" in layout:
-        chunks = tuple(layout["chunks"]) + (1,) * (len(shape) - len(layout["chunks"]))
-        layout["chunks"] = tuple(min(chunk, n) for chunk, n in zip(chunks[: len(shape)], shape, strict=True))
+        layout["chunks"] = tuple(min(chunk, n) for chunk, n in zip(layout["chunks"], shape, strict=True))
         if prod(layout["chunks"]) * dtype.itemsize >= 2**32:
             del layout["chunks"]
     return layout
