@@ -27,7 +27,7 @@ from conv3dt.request import LayerRequest
         ((1, 2.0, np.int16(3)), (1, 2, 3)),
         (np.array([1, 2, 3]), (1, 2, 3)),
         (range(1, 4), (1, 2, 3)),
-        (iter([1, 2, 3]), (1, 2, 3)),
+        ({1: "a", 2: "b", 3: "c"}.keys(), (1, 2, 3)),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .measure import Row
 
-PARTS = ("engine", "command", "logits", "startup")
+PARTS = ("engine", "command", "logits", "hdf5", "startup")
 
 
 @click.command()
@@ -21,7 +21,7 @@ PARTS = ("engine", "command", "logits", "startup")
 @click.option("--quick", is_flag=True, help="Small volumes, few rounds: to see that it runs.")
 @click.option("--json", "path", metavar="FILE", help="Write the rows as JSON too.")
 def main(parts: tuple[str, ...], quick: bool, path: str | None) -> None:
-    """Measure conv3dt beside its peers; PARTS are engine, command, logits and startup, all by default."""
+    """Measure conv3dt beside its peers; PARTS are engine, command, logits, hdf5 and startup, all by default."""
     rows: list[Row] = []
     for part in parts or PARTS:
         rows += import_module(f"tests.benchmarks.{part}").rows(quick)
