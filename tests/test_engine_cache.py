@@ -52,6 +52,22 @@ def test_code_that_needs_what_is_not_there_is_not_loaded() -> None:
     assert not machine.can_stand_alone(["erf", "no_such_function_anywhere"])
 
 
+def test_code_that_needs_more_of_numba_is_not_kept() -> None:
+    """LLVM knows numba's helpers while numba is there, but the next run will be without it."""
+    program = (
+        "import numba, numpy\n"
+        "numba.njit(lambda n: numpy.arange(n).sum())(3)\n"
+        "import llvmlite.binding as llvm\n"
+        "from conv3dt.engine import machine\n"
+        "name = 'numba_gil_ensure'\n"
+        "assert llvm.address_of_symbol(name) is not None\n"
+        "machine.UNREACHED = ()\n"
+        "print(machine.can_stand_alone([name]), machine.can_stand_alone(['expm1f', 'Py_DecRef']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_numba_in_the_same_program_works_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     """Its arrays are made and freed by functions of the same names that our objects mention."""

@@ -55,11 +55,18 @@ def identity() -> str:
 
 
 def can_stand_alone(names: Sequence[str]) -> bool:
-    """Whether all that an object names is there without numba; LLVM would end the program over a name that is not."""
-    _engines.append(_engine())
-    return all(
-        name in UNREACHED or name.startswith("llvm.") or llvm.address_of_symbol(name) is not None for name in names
-    )
+    """Whether all that an object names will be there without numba: LLVM ends the program over a name that is not.
+
+    Asked of the system, not of LLVM, which knows numba's own functions while numba is at work.
+    """
+    return all(name in UNREACHED or name.startswith("llvm.") or _is_of_the_system(name) for name in names)
+
+
+def _is_of_the_system(name: str) -> bool:
+    try:
+        return hasattr(ctypes.CDLL(None), name)
+    except (OSError, TypeError):  # Windows cannot ask a whole program
+        return False
 
 
 def kept(key: str, signature: Signature) -> Callable[..., int] | None:
@@ -97,7 +104,7 @@ def _folders() -> list[Path]:
 
 
 def _engine() -> Any:
-    """An engine of LLVM's without any code; making one lets LLVM find the names of this process."""
+    """An engine of LLVM's without any code."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     nowhere = ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value
