@@ -51,10 +51,10 @@ def read_defaults() -> Defaults:
         ArgumentError: the file holds something else than an object, or a value that Keras does not know.
     """
     home = os.environ.get("KERAS_HOME")
-    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
     try:
+        path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last: a user without a home
         return Defaults()
     if not isinstance(content, dict):
         raise ArgumentError(f"{path} must hold a JSON object, got {type(content).__name__}; correct or remove it")

@@ -115,7 +115,7 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
     found = []
     if not job.layer.kernel.any():
         found.append(f"the kernel {job.layer.name} is all zeros: the output holds nothing but the bias")
-    if any("strides 1" in note and note.endswith("assumed") for note in job.layer.notes):
+    if "strides" in job.layer.assumed:
         found.append("strides are said nowhere, and 1 upsamples nothing; say --strides")
     if max(abs(drift) for drift in job.placement.drift) > 1e-6:
         drift = ", ".join(f"{value:+.3g}" for value in job.placement.drift)

@@ -25,6 +25,8 @@ MOST_TAPS = 2**23
 MOST_ASKED = 2**40
 BARE = ("npz", "npy", "hdf5", "array")
 """Formats of arrays, which say nothing of a layer, and of which nobody expects it."""
+DEFAULTS = {"strides": "1", "padding": "valid", "activation": "linear"}
+"""What Keras takes for the arguments that matter most, if nobody says."""
 SHAPE_ARGUMENTS = ("filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate")
 LAYER_ARGUMENTS = (*SHAPE_ARGUMENTS, "bias", "layer", "layout", "kernel_initializer", "bias_initializer", "seed")
 """What only an own layer has: with any of these, weights (or a kernel size) must be given too."""
@@ -315,7 +317,10 @@ class LayerRequest:
             who = "use_bias asks for one; leave it out" if self.use_bias else "the layer has one; say --no-bias"
             raise DataError(f"weights {found.path}: hold no bias, but {who}")
         bias = None if wanted is False else found.bias
-        notes = found.notes + self._assumptions(found)
+        notes, assumed = found.notes, self._assumed(found)
+        if assumed:
+            taken = ", ".join(f"{name} {DEFAULTS[name]}" for name in assumed)
+            notes += (f"the file holds weights alone: {taken} assumed",)
         alpha = found.alpha if config.activation == "prelu" else None
         if config.activation == "prelu" and alpha is None:
             raise DataError(
@@ -323,15 +328,13 @@ class LayerRequest:
                 f"--activation relu or another"
             )
         layer = self._layer(config, found.kernel, bias, found.path, found.layout, notes)
-        return replace(layer, alpha=alpha)
+        return replace(layer, alpha=alpha, assumed=assumed)
 
-    def _assumptions(self, found: Weights) -> tuple[str, ...]:
+    def _assumed(self, found: Weights) -> tuple[str, ...]:
         """What a net's file that holds weights alone leaves open, and nobody else says."""
-        open_ = [name for name in ("strides", "padding", "activation") if getattr(self, name) is None]
-        if self.layer is not None or found.config is not None or found.format in BARE or not open_:
+        if self.layer is not None or found.config is not None or found.format in BARE:
             return ()
-        taken = {"strides": "1", "padding": "valid", "activation": "linear"}
-        return (f"the file holds weights alone: {', '.join(f'{name} {taken[name]}' for name in open_)} assumed",)
+        return tuple(name for name in DEFAULTS if getattr(self, name) is None)
 
     def _drawn_layer(self, channels: int) -> Layer:
         use_bias = self._told.get("use_bias", True) if self.use_bias is None else self.use_bias

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import conv3dt
+from conv3dt.defaults import read_defaults
 from conv3dt.engine import machine
+from conv3dt.engine.compile import compiled
 from tests.conftest import Run, load, save_nifti, whole_numbers
 
 
@@ -91,3 +94,26 @@ def test_numba_in_the_same_program_works_as_before(tmp_path: Path, monkeypatch: 
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout.split()[:2] == (["64.0", "10.0"] if first == "ours" else ["10.0", "numba"])
         assert "numba" in done.stdout
+
+
+def test_code_that_cannot_be_kept_runs_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = np.arange(60.0).reshape(3, 4, 5)
+    wanted = conv3dt.upsample(volume, activation="tanh")
+    monkeypatch.setenv("CONV3DT_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "can_stand_alone", lambda names: False)
+    compiled.cache_clear()
+    np.testing.assert_allclose(conv3dt.upsample(volume, activation="tanh", threads=2), wanted, rtol=1e-6)
+    compiled.cache_clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_without_a_home_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CONV3DT_CACHE_DIR", "XDG_CACHE_HOME", "KERAS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    compiled.cache_clear()
+    assert conv3dt.upsample(np.ones((2, 2, 2))).sum() == 64
+    assert read_defaults().floatx == "float32"

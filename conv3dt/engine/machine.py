@@ -99,8 +99,11 @@ def _folders() -> list[Path]:
     """Where objects are looked for: where the user says, else beside this file, else among the user's caches."""
     if os.environ.get(FOLDER):
         return [Path(os.environ[FOLDER])]
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return [Path(__file__).parent / "__pycache__", (Path(caches) if caches else Path.home() / ".cache") / "conv3dt"]
+    found = [Path(__file__).parent / "__pycache__"]
+    with suppress(RuntimeError):  # a user without a home, as containers have
+        caches = os.environ.get("XDG_CACHE_HOME")
+        found.append((Path(caches) if caches else Path.home() / ".cache") / "conv3dt")
+    return found
 
 
 def _engine() -> Any:

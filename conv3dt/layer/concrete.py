@@ -24,6 +24,7 @@ class Layer:
         name: what the report calls the kernel.
         per_channel: the kernel, of one channel and one filter, is applied to every channel of the volume by itself.
         alpha: ``(filters,)``, the slopes below zero if the activation is ``prelu``, else None.
+        assumed: arguments that neither the weights' file nor anybody says.
         layout: how the weights' array was understood; notes: what was done to it.
         reduce: ``argmax`` if of the filters (or channels) of an output voxel only the number of the largest is kept,
             ``softmax`` if they become probabilities (then that is the activation too), or None.
@@ -35,6 +36,7 @@ class Layer:
     boundary: str
     name: str
     alpha: NDArray[np.floating] | None = None
+    assumed: tuple[str, ...] = ()
     layout: str = ""
     notes: tuple[str, ...] = ()
     per_channel: bool = False
