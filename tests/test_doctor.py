@@ -452,3 +452,10 @@ def test_plain_values_only() -> None:
     assert plain(told)
     assert told["separable"] is False
     assert len(told["by_phase"]) == prod((2, 2, 2))
+
+
+def test_no_gain_is_mended_that_cannot_be() -> None:
+    level, edges = np.full((2, 2, 2, 1, 1), 0.5), np.full((2, 2, 2, 1, 1), -0.5)
+    for kernel, advice in ((level, "--normalize-gain FILE writes"), (edges, "leave it as it is")):
+        (line,) = about(examined(kernel, strides=2), "gain")
+        assert advice in line

@@ -40,6 +40,13 @@ def _about_layer(found: Examination) -> Iterator[Finding]:
         )
 
 
+def _levelling(found: Examination) -> str:
+    """What can be done about a gain; a kernel that finds edges has none to be mended."""
+    if min(facts.lowest for facts in found.by_filter) <= 0:
+        return "leave it as it is: with phases that sum to less than nothing it does not interpolate"
+    return "--normalize-gain FILE writes a kernel of gain 1"
+
+
 def looks_like_torch(shape: tuple[int, ...]) -> bool:
     """Whether a kernel's five axes look like torch's ``(in, out, k, k, k)``: three alike at the end, not all five.
 
@@ -68,7 +75,7 @@ def _about_gain(found: Examination) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"the gain is {_span(gains)}, not 1: a constant comes out as another",
-            "none while there are holes" if holes else "--normalize-gain FILE writes a kernel of gain 1",
+            "none while there are holes" if holes else _levelling(found),
         )
     # Where the taps nearly cancel, their gains differ by many times a mean that is next to nothing.
     if found.checkerboard is not None and found.checkerboard > LEVEL and not holes and found.cancellation <= 0.5:
