@@ -40,8 +40,7 @@ def publish(
     elif not quiet and not to_stdout and sys.stderr.isatty():
         _print_table(report, verbose=verbose)
     elif not quiet:
-        for line in lines(report, verbose=verbose):
-            click.echo(line, err=not to_stdout)
+        click.echo("\n".join(lines(report, verbose=verbose)), err=not to_stdout)
     if path is not None:
         _write(path, report)
 

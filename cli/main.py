@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -62,7 +63,7 @@ def conv3dt() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    gc.set_threshold(200_000)  # imports make much and drop nothing: looking for garbage meanwhile costs 0.1 s
+    atexit.register(gc.freeze)  # the process ends: to look through all that it holds for garbage would be lost time
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     if not os.environ.get("CONV3DT_TRACEBACK"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -46,8 +45,6 @@ def upsample(
       conv3dt upsample labels.nii.gz up.nii.gz --kernel nearest
       conv3dt upsample stack.h5:/raw up.h5:/raw --weights k.npz --strides 2 --padding same
     """
-    # Where scipy is installed, numba loads its linear algebra, 0.2 s that nothing here has a use for.
-    sys.modules.setdefault("scipy", None)  # type: ignore[arg-type]
     import conv3dt
 
     from .console import check_report, progress, publish

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from functools import cache
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".ims")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 WEIGHTS_SUFFIXES = (*HDF5_SUFFIXES, ".keras", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".onnx", ".json")
-
-
-def _inside(suffixes: tuple[str, ...]) -> re.Pattern[str]:
-    known = "|".join(re.escape(suffix) for suffix in suffixes)
-    return re.compile(rf"^(?P<file>.+?(?:{known})):(?P<inside>/.*)$", re.I | re.S)
-
-
-_VOLUME, _WEIGHTS = _inside(HDF5_SUFFIXES), _inside(WEIGHTS_SUFFIXES)
 
 
 def split(path: str) -> tuple[str, str | None]:
@@ -26,7 +18,7 @@ def split(path: str) -> tuple[str, str | None]:
     >>> split("C:/scans/a.h5:/raw/t1"), split("a.nii.gz")
     (('C:/scans/a.h5', '/raw/t1'), ('a.nii.gz', None))
     """
-    return _cut(path, _VOLUME)
+    return _cut(path, HDF5_SUFFIXES)
 
 
 def split_weights(path: str) -> tuple[str, str | None]:
@@ -35,12 +27,18 @@ def split_weights(path: str) -> tuple[str, str | None]:
     >>> split_weights("net.keras:/up"), split_weights("net.pt:/decoder.up"), split_weights("k.npy")
     (('net.keras', '/up'), ('net.pt', '/decoder.up'), ('k.npy', None))
     """
-    return _cut(path, _WEIGHTS)
+    return _cut(path, WEIGHTS_SUFFIXES)
 
 
-def _cut(path: str, inside: re.Pattern[str]) -> tuple[str, str | None]:
-    found = inside.match(path)
+def _cut(path: str, suffixes: tuple[str, ...]) -> tuple[str, str | None]:
+    found = _inside(suffixes).match(path)
     return (found["file"], found["inside"]) if found else (path, None)
+
+
+@cache
+def _inside(suffixes: tuple[str, ...]) -> re.Pattern[str]:
+    known = "|".join(re.escape(suffix) for suffix in suffixes)
+    return re.compile(rf"^(?P<file>.+?(?:{known})):(?P<inside>/.*)$", re.I | re.S)
 
 
 def is_hdf5(path: str) -> bool:
@@ -56,7 +54,7 @@ def is_nifti(path: str) -> bool:
 def is_gzip(path: str) -> bool:
     """Whether the file, if there is one, begins like gzip."""
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             return file.read(2) == b"\x1f\x8b"
     except OSError:
         return path.lower().endswith(".gz")

@@ -52,10 +52,7 @@ class _Buffers:
     count: int
     flat: dict[int, NDArray[Any]] = field(default_factory=dict)
 
-    def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, channels_last: bool) -> NDArray[Any]:
-        """Return ``(channels, z, y, x)``, in memory in this order or with the channels fastest."""
-        if channels_last:
-            return np.moveaxis(self.take(turn, (*shape[1:], shape[0]), dtype, channels_last=False), -1, 0)
+    def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         place, size = turn % self.count, prod(shape)
         if place not in self.flat or self.flat[place].size < size:
             self.flat[place] = np.empty(size, dtype)
@@ -99,7 +96,7 @@ def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) 
             if len(writing) == OUTPUT_BUFFERS:
                 writing.pop(0).result()
             shape = (job.filters, *step.region.target.shape)
-            out = outputs.take(step.number, shape, job.storage.dtype, channels_last=_interleaves(job))
+            out = outputs.take(step.number, shape, job.storage.dtype)
             clock = time.perf_counter()
             tally.clipped += engine.compute(block, out)
             tally.compute_s += time.perf_counter() - clock
@@ -132,7 +129,7 @@ def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally
     region = step.region
     shape = (job.channels, *region.source.shape)
     dtype = np.dtype(job.storage.compute_dtype)
-    buffer = buffers.take(step.number, shape, dtype, channels_last=job.choice.channels_last)
+    buffer = buffers.take(step.number, shape, dtype)
     if 0 in region.read.shape:
         buffer[...] = 0
     else:
@@ -157,12 +154,6 @@ def _write(job: Job, sink: Sink, step: _Step, out: NDArray[Any], tally: Tally, p
     tally.write_s += time.perf_counter() - clock
     if progress is not None:
         progress(tally.written)
-
-
-def _interleaves(job: Job) -> bool:
-    """Whether the output is best computed with its channels fastest: the engine likes it and the file wants it."""
-    target = job.target
-    return job.choice.channels_last and not target.fortran and target.channel == len(target.axes) - 1
 
 
 def _index(job: Job, info: VolumeInfo, step: _Step, box: Index) -> Index:

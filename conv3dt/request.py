@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from conv3dt import kernels
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.geometry import BOUNDARIES
-from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import PADDINGS, LayerConfig, check_choice, layer_config, triple
 from conv3dt.matching import REDUCTIONS, check_channels, check_reduction
 
 if TYPE_CHECKING:
+    from conv3dt.layer.concrete import Layer
     from conv3dt.weights import Weights
     from conv3dt.weights.mapping import Mapping
 
@@ -376,6 +376,8 @@ class LayerRequest:
     def _layer(
         self, config: LayerConfig, kernel: Any, bias: Any, name: str, layout: str = "", notes: tuple[str, ...] = ()
     ) -> Layer:
+        from conv3dt.layer.concrete import Layer
+
         added = self._mapping
         if added is not None and added.adds:
             import numpy as np

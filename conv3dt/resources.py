@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from conv3dt.errors import ArgumentError, DoesNotFitError
 
@@ -80,7 +79,7 @@ def available() -> int:
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
         try:
-            free = min(free, max(int(Path(limit).read_text()) - int(Path(used).read_text()), 0))
+            free = min(free, max(int(_text(limit)) - int(_text(used)), 0))
         except (OSError, ValueError):
             continue
     return free
@@ -97,7 +96,7 @@ def peak() -> int:
     """Return the most bytes this process has held so far."""
     try:
         # Not ru_maxrss: Linux lets a process begin with what its parent held.
-        status = Path("/proc/self/status").read_text()
+        status = _text("/proc/self/status")
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
     except (OSError, IndexError, ValueError):
         import resource
@@ -105,3 +104,8 @@ def peak() -> int:
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import conv3dt
-from conv3dt.engine.loops import Recipe
+from conv3dt.engine.phases import Rows
 from conv3dt.geometry import Axis
 from tests.oracle import Law, transposed
 
@@ -44,9 +44,9 @@ def test_a_large_scale_repeats_voxels() -> None:
 
 
 def test_these_cases_do_take_loops_and_small_ones_do_not() -> None:
-    def recipe(kernel: tuple[int, int, int], strides: tuple[int, int, int]) -> Recipe:
+    def combed(kernel: tuple[int, int, int], strides: tuple[int, int, int]) -> bool:
         first, second, third = (Axis(k, s) for k, s in zip(kernel, strides, strict=True))
-        return Recipe((first, second, third), True, "linear", None)
+        return Rows((first, second, third)).combed
 
-    assert not any(recipe(kernel, strides).written_out for kernel, strides, *_ in CASES[:3])
-    assert recipe((8, 8, 8), (2, 2, 2)).written_out
+    assert all(combed(kernel, strides) for kernel, strides, *_ in CASES[:3])
+    assert not combed((8, 8, 8), (2, 2, 2))

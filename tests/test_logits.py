@@ -19,7 +19,7 @@ from tests.oracle import Law, transposed
 from tests.test_engines import only
 
 LINEAR = np.array([0.25, 0.75, 0.75, 0.25])
-WAYS = ("direct", "text", "tensor")
+WAYS = ("direct", "tensor")
 
 
 def by_definition(logits: Any, taps: Any, law: Law, boundary: str = "edge") -> Any:
@@ -66,7 +66,7 @@ def test_labels_are_the_first_of_the_largest(way: str, kernel: str, logits: Any)
 @settings(max_examples=30, deadline=None)
 @given(
     size=st.integers(1, 4), stride=st.integers(1, 3), padding=st.sampled_from(("valid", "same")),
-    classes=st.integers(2, 5), seed=st.integers(0, 99), way=st.sampled_from(("text", "tensor")),
+    classes=st.integers(2, 5), seed=st.integers(0, 99), way=st.sampled_from(WAYS),
 )  # fmt: skip
 def test_labels_for_any_kernel(size: int, stride: int, padding: str, classes: int, seed: int, way: str) -> None:
     draw = np.random.default_rng(seed)

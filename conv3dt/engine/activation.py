@@ -1,83 +1,91 @@
-"""What do the activations compute?  One scalar formula each, as Keras 2.9 has them; numba compiles them.
+"""What do the activations compute?  One formula each, as Keras 2.9 has them, on values of the loops' language.
 
-Each is a function of the activation's numbers that returns the function of one value: numba then sees constants.
-Softmax and log_softmax are not here: they look at all filters of a voxel (`direct` applies them to whole regions).
+Each takes the activation's numbers and gives the function of one value.  Both sides of a choice are computed, so a
+side that is not chosen may overflow.  Softmax and log_softmax are not here: they look at all filters of a voxel
+(`direct` applies them to whole regions).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import erf, exp, expm1, inf, log1p, pi, sqrt, tanh
+from math import inf, pi, sqrt
 
+from conv3dt.engine.ir import Value, where
 from conv3dt.layer.activation import activation_parts
 
-Function = Callable[[float], float]
+Function = Callable[[Value], Value]
+
+
+def _of_libm(name: str) -> Function:
+    """A function of C's mathematical library."""
+    return lambda x: x.sheet.lanewise(name + ("f" if x.type.scalar == "float" else ""), x)
+
+
+exp, expm1, log1p, tanh, erf = (_of_libm(name) for name in ("exp", "expm1", "log1p", "tanh", "erf"))
+
+
+def magnitude(x: Value) -> Value:
+    """x without its sign; a NaN stays one."""
+    return where(x < 0.0, -x, x)
 
 
 def relu(alpha: float, max_value: float | None, threshold: float) -> Function:
     """x above the threshold, then clipped to 0 .. max_value; alpha * (x - threshold) below."""
+    if (alpha, max_value, threshold) == (0.0, None, 0.0):
+        return lambda x: where(x < 0.0, 0.0, x)
     top = inf if max_value is None else max_value
 
-    def function(x: float) -> float:
-        if x > threshold:
-            return 0.0 if x < 0.0 else top if x > top else x
-        return alpha * (x - threshold) if alpha != 0.0 or x != x else 0.0
+    def function(x: Value) -> Value:
+        above = where(x < 0.0, 0.0, where(x > top, top, x))
+        below = alpha * (x - threshold) if alpha != 0.0 else where(x.is_nan(), x, 0.0)
+        return where(x > threshold, above, below)
 
     return function
 
 
 def relu6() -> Function:
     """min(max(x, 0), 6)."""
-    return lambda x: 0.0 if x < 0.0 else 6.0 if x > 6.0 else x
+    return lambda x: where(x < 0.0, 0.0, where(x > 6.0, 6.0, x))
 
 
 def leaky_relu(alpha: float) -> Function:
     """Slope alpha below zero."""
-    return lambda x: alpha * x if x < 0.0 else x
+    return lambda x: where(x < 0.0, alpha * x, x)
 
 
 def elu(alpha: float) -> Function:
     """alpha * (exp(x) - 1) below zero."""
-    return lambda x: alpha * expm1(x) if x < 0.0 else x
+    return lambda x: where(x < 0.0, alpha * expm1(x), x)
 
 
 def selu() -> Function:
     """Klambauer et al. (2017)."""
-    return lambda x: 1.05070098735548 * (1.67326324235438 * expm1(x) if x < 0.0 else x)
+    return lambda x: 1.05070098735548 * where(x < 0.0, 1.67326324235438 * expm1(x), x)
 
 
 def softplus() -> Function:
     """log(1 + exp(x)), without overflow."""
-    return lambda x: x + log1p(exp(-x)) if x > 0.0 else log1p(exp(x))
+    return lambda x: where(x > 0.0, x, 0.0) + log1p(exp(-magnitude(x)))
 
 
 def softsign() -> Function:
     """x / (1 + |x|)."""
-    return lambda x: x / (1.0 + abs(x))
+    return lambda x: x / (1.0 + magnitude(x))
 
 
 def sigmoid() -> Function:
     """1 / (1 + exp(-x)), without overflow."""
 
-    def function(x: float) -> float:
-        if x < 0.0:
-            power = exp(x)
-            return power / (1.0 + power)
-        return 1.0 / (1.0 + exp(-x))
+    def function(x: Value) -> Value:
+        power = exp(-magnitude(x))
+        return where(x < 0.0, power, 1.0) / (1.0 + power)
 
     return function
 
 
 def swish() -> Function:
     """x * sigmoid(x)."""
-
-    def function(x: float) -> float:
-        if x < 0.0:
-            power = exp(x)
-            return x * (power / (1.0 + power))
-        return x / (1.0 + exp(-x))
-
-    return function
+    return lambda x: x * sigmoid()(x)
 
 
 def gelu(approximate: float) -> Function:
@@ -87,29 +95,29 @@ def gelu(approximate: float) -> Function:
     return lambda x: 0.5 * x * (1.0 + erf(x / sqrt(2.0)))
 
 
-def hyperbolic() -> Function:
-    """tanh(x)."""
-    return lambda x: tanh(x)
-
-
 def exponential() -> Function:
     """exp(x)."""
-    return lambda x: exp(x)
+    return exp
+
+
+def hyperbolic() -> Function:
+    """tanh(x)."""
+    return tanh
 
 
 def hard_sigmoid(slope: float) -> Function:
     """clip(slope * x + 0.5, 0, 1): slope 0.2 in Keras 2, 1/6 in Keras 3 and torch."""
 
-    def function(x: float) -> float:
+    def function(x: Value) -> Value:
         y = slope * x + 0.5
-        return 0.0 if y < 0.0 else 1.0 if y > 1.0 else y
+        return where(y < 0.0, 0.0, where(y > 1.0, 1.0, y))
 
     return function
 
 
 def thresholded_relu(theta: float) -> Function:
     """x above theta, else 0."""
-    return lambda x: x if x > theta or x != x else 0.0
+    return lambda x: where((x > theta) | x.is_nan(), x, 0.0)
 
 
 _FORMULAS: dict[str, Callable[..., Function]] = {
@@ -132,7 +140,7 @@ _FORMULAS: dict[str, Callable[..., Function]] = {
 ACROSS_FILTERS = ("softmax", "log_softmax")
 
 
-def formula(activation: str) -> Function | None:
-    """Return the function of one value that an activation's text means; None for those that are not of one value."""
+def activate(activation: str, value: Value) -> Value:
+    """Apply an activation to a value."""
     name, numbers = activation_parts(activation)
-    return _FORMULAS[name](**numbers) if name in _FORMULAS else None
+    return value if name == "linear" else _FORMULAS[name](**numbers)(value)

@@ -1,17 +1,18 @@
-"""Which engine computes this layer soonest?  An estimate from the work and from what importing costs.
+"""Which engine computes this layer soonest?  The loops on the CPU, or torch on an accelerator.
 
-The constants are rates of one thread of a server CPU, measured by ``python -m tests.benchmarks``; they need only be
-right to a factor of two to choose well.
+On the CPU the loops win for any number of channels, by what ``python -m tests.benchmarks engine`` measures; whether a
+GPU is worth its start is an estimate from the work.  Its constants are rates of one thread of a server CPU; they need
+only be right to a factor of two to choose well.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
 from importlib import import_module
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from conv3dt.errors import ArgumentError
@@ -24,14 +25,10 @@ if TYPE_CHECKING:
     from conv3dt.engine.finish import Storage
     from conv3dt.layer.concrete import Layer
 
-DIRECT_FLOPS, DIRECT_CHANNEL_FLOPS = 40e9, 15e9
-DIRECT_VOXELS = 2.5e9
-TENSOR_FLOPS_PER_CHANNEL = 5e9
-TENSOR_FLOPS = 80e9
-TENSOR_VOXELS = 0.3e9
-DIRECT_IMPORT, TENSOR_IMPORT, GPU_START = 0.1, 1.5, 4.0
-DIRECT_BYTES, TENSOR_BYTES = 120 * 2**20, 420 * 2**20
-"""Memory that the engine's libraries take."""
+FLOPS, VOXELS = 80e9, 3e9
+GPU_START = 4.0
+LIBRARIES = {"direct": ("llvmlite", 60 * 2**20), "tensor": ("torch", 420 * 2**20)}
+"""The library behind each engine and the memory that it takes."""
 
 
 class Engine(Protocol):
@@ -43,7 +40,7 @@ class Engine(Protocol):
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Fill ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``; return how many values were lost.
 
-        Both are C-contiguous, or have their channels fastest where the engine likes that (`Choice.channels_last`).
+        Both are C-contiguous.
         """
         ...
 
@@ -62,14 +59,9 @@ class Choice:
     reason: str
 
     @property
-    def channels_last(self) -> bool:
-        """Whether the engine likes its regions with the channels of a voxel side by side in memory."""
-        return self.engine == "tensor"
-
-    @property
     def library_bytes(self) -> int:
         """Memory of the libraries that come with it, as far as it is not taken already."""
-        module, size = ("llvmlite", DIRECT_BYTES) if self.engine == "direct" else ("torch", TENSOR_BYTES)
+        module, size = LIBRARIES[self.engine]
         return size // 4 if module in sys.modules else size
 
     def scratch(self, itemsize: int) -> int:
@@ -97,26 +89,22 @@ def choose(config: LayerConfig, channels: int, voxels: int, *, device: str, thre
     name = check_device(device)
     if name not in ("auto", "cpu"):
         return Choice("tensor", name, threads, "the device was asked for")
-    direct, tensor = estimate(config, channels, voxels, threads)
-    through = f"{channels} -> {config.filters} channels"
-    if name == "auto" and min(direct, tensor) > GPU_START and _has_nvidia() and _torch_sees_cuda():
-        return Choice("tensor", "cuda", threads, f"{through}, {min(direct, tensor):.0f} s estimated on the CPU")
-    reason = f"{through}: estimated {direct:.2g} s direct, {tensor:.2g} s torch, imports included"
-    return Choice("direct" if direct <= tensor else "tensor", "cpu", threads, reason)
+    seconds = estimate(config, channels, voxels, threads)
+    reason = f"{channels} -> {config.filters} channels, {seconds:.2g} s estimated on the CPU"
+    if name == "auto" and seconds > GPU_START and _has_nvidia() and _torch_sees_cuda():
+        return Choice("tensor", "cuda", threads, reason)
+    return Choice("direct", "cpu", threads, reason)
 
 
-def estimate(config: LayerConfig, channels: int, voxels: int, threads: int) -> tuple[float, float]:
-    """Return the seconds that the direct and the tensor engine would take, with their imports."""
+def estimate(config: LayerConfig, channels: int, voxels: int, threads: int) -> float:
+    """Return the seconds that the loops would take on the CPU."""
     out = voxels * config.filters
     flops = 2 * out * channels * prod(config.kernel_size) / prod(config.strides)
-    direct = max(flops / (DIRECT_FLOPS if channels == 1 else DIRECT_CHANNEL_FLOPS), out / DIRECT_VOXELS) / threads
-    rate = min(TENSOR_FLOPS, TENSOR_FLOPS_PER_CHANNEL * min(channels, config.filters))
-    tensor = (flops / rate + out / TENSOR_VOXELS) / threads
-    return DIRECT_IMPORT + direct, TENSOR_IMPORT + tensor
+    return max(flops / FLOPS, out / VOXELS) / threads
 
 
 def _has_nvidia() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/dxg").exists()
+    return os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/dxg")
 
 
 def _torch_sees_cuda() -> bool:

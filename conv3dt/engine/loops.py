@@ -1,266 +1,446 @@
-"""Which loops compute a transposed convolution without one wasted step?  Writes them as Python text for numba.
+"""Which loops compute a transposed convolution without one wasted step?  Writes them in LLVM's language.
 
-A phase of an axis has its own taps, so every row of output voxels is a sum over its own few source rows ("lines")
-and, along x, over its own few taps.  Two forms of row:
+A phase of an axis has its own taps, so every row of output voxels is a sum over its own few source rows (*lines*) and,
+along x, over its own few taps.  Which lines a row needs is a table; only x stands in the text: its taps are written
+out, so no tap is padded with a zero, and a NaN reaches exactly as far as the kernel does.
 
-* *few taps*: all lines of a row are in flight at once and every output voxel is one expression, written once;
-* *many taps*: lines are taken one after the other into one row of sums per x-phase, which stays in the first cache;
-  very many taps along x are taken in a loop too.
+The sums of a *block* of neighbouring output voxels stay in registers while all lines are met: of some filters, of every
+x-phase, of some vectors of voxels.  What touches an output voxel last (bias, activation, rounding) is done there, the
+phases are interleaved in registers, and each voxel is stored once.  The end of a row is one vector at a time, with
+the lanes beyond the row masked; each lane has the same operations in the same order everywhere, so the bits of a voxel
+depend on nothing but its inputs: not on tiles, threads or the place of a region.
 
-Text, because the number of taps differs from phase to phase (a kernel of 3 at stride 2 has 2, 1, 2, 1 ...): written
-out, no tap is padded with a zero, so a NaN reaches exactly as far as the kernel does.  Text also fixes the order of
-each sum, so the bits of a voxel depend on nothing but its inputs: not on tiles, threads or the place of a region.
-
-Arrays seen by the loops: ``source (channels, z, y, x)``, ``weights (sz * sy, filters, taps)`` from `phases.pack`,
-``bias (filters,)``, ``alpha (filters,)`` for PReLU, ``out (filters, z, y, x)``.  *Per channel*, one kernel of one
-filter makes output channel f from input channel f alone, and ``bias`` has a value a channel.  Under *argmax*
-``out (1, z, y, x)`` gets the number of the filter that is largest: of each row only the best values so far are held,
-never all filters of a voxel.
+Where x has too many taps or phases to write out, rows are *combed*: one x-phase after the other, each tap a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from conv3dt.geometry import Axis, Phase
+from conv3dt.engine.activation import activate
+from conv3dt.engine.ir import Sheet, Type, Value, module, where
 
-MOST_WRITTEN = 24
-"""Up to this many taps along x are written out; above, compiling them takes longer than it saves."""
+SIZES = (
+    "source_z", "source_y", "source_f", "lines_phase", "weights_phase", "weights_f", "out_z", "out_y", "out_f",
+    "height", "width", "filters", "stride_z", "stride_y", "stride_x",
+)  # fmt: skip
+"""The whole numbers that the loops are told, in this order; steps between items, counted in items."""
 
-NAME = "region"
-FEW_TAPS = 32
-"""Up to this many taps in a pair of neighbouring output voxels the *few taps* form is used (measured)."""
+PREFETCH_BYTES = 4096
+"""How far ahead of the stores lines of memory are asked for: processors stop at the end of a page by themselves."""
+
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that the text of the loops depends on.
 
-    ``axes`` are z, y, x with x contiguous in memory; ``activation`` is ``linear``, ``relu`` or any other (then a
-    function called ``activate`` is expected beside the loops); ``limits`` are the ends of an integer output type.
-    ``one_channel`` says that a filter looks at one input channel, ``per_channel`` that it is the filter's own.
+    Attributes:
+        phases: for each x-phase the offsets of its taps in a source row, for the first voxel of the phase; combed
+            rows have one phase of one tap.
+        stride: along x.
+        combed: whether rows are combed.
+        compute: ``float`` or ``double``; out: the type of an output item, such as ``float`` or ``i16``.
+        signed: whether whole numbers have a sign.
+        limits: the ends of a whole type, as numbers of ``compute``.
+        scaled: whether stored numbers are ``(value - shift) * scale``.
+        activation: as `conv3dt.layer.activation` writes it, ``linear`` or ``prelu``.
+        argmax: whether the output is the number of the largest filter.
+        filters: that are summed side by side; vectors: of neighbouring voxels that are; lanes: of a vector.
+        fused: whether the processor multiplies and adds in one step.
+        distant: whether the output goes to memory, not to something that the caches hold anyway.
     """
 
-    axes: tuple[Axis, Axis, Axis]
-    one_channel: bool
+    phases: tuple[tuple[int, ...], ...]
+    stride: int
+    combed: bool
+    compute: str
+    out: str
+    signed: bool
+    limits: tuple[float, float] | None
+    scaled: bool
     activation: str
-    limits: tuple[int, int] | None
-    per_channel: bool = False
-    argmax: bool = False
+    argmax: bool
+    filters: int
+    vectors: int
+    lanes: int
+    fused: bool
+    distant: bool = True
 
     @property
-    def tap(self) -> str:
-        """Where the weights of filter f begin."""
-        return "weights[phase, 0" if self.per_channel else "weights[phase, f"
+    def taps(self) -> list[tuple[int, int, int]]:
+        """``(offset, phase, number of the tap in its phase)`` in the order in which they are added."""
+        return sorted((offset, r, n) for r, offsets in enumerate(self.phases) for n, offset in enumerate(offsets))
 
     @property
-    def written_out(self) -> bool:
-        """Whether the taps along x stand in the text one by one."""
-        return self.axes[2].kernel <= MOST_WRITTEN and self.axes[2].stride <= MOST_WRITTEN // 2
-
-    @property
-    def few(self) -> bool:
-        """Whether a whole output voxel is one expression."""
-        lines = max(p.count for p in self.axes[0].phases()) * max(p.count for p in self.axes[1].phases())
-        return self.one_channel and self.written_out and lines * self.axes[2].kernel <= FEW_TAPS
+    def vector(self) -> Type:
+        """Neighbouring sums."""
+        return Type(self.compute, self.lanes)
 
 
 def write(recipe: Recipe) -> str:
-    """Return the text of the function ``region``.
+    """Return the text of a module with the function ``region``, see `sheet`."""
+    return module({head("region"): sheet(recipe)}, recipe.vector.bits)
 
-    ``region(source, weights, bias, alpha, scale, shift, sums, best, winner, out, begin, end) -> clipped``
 
-    It computes the groups ``begin`` to ``end`` of output planes, ``stride`` planes a group.  Arrays come whole and
-    C-contiguous: a slice of one with several channels is no longer known to have its x voxels side by side.
+def head(name: str) -> str:
+    """The beginning of a function written by `sheet`."""
+    names = ("source", "weights", "bias", "alpha", "numbers", "lines", "sizes", "out")
+    return f"i64 @{name}({', '.join(f'ptr noalias %{name}' for name in names)}, i64 %begin, i64 %end)"
 
-    ``sums``, ``best`` and ``winner`` (whole numbers) are rows to work in, ``(x stride, ceil(width / stride))``.
 
-    An output is ``activation(sum + bias)``; for integers it is then ``(value - shift) * scale``, rounded half to
-    even, clipped to the limits, NaN to 0.  The count returned is that of clipped voxels and NaNs.
+def sheet(recipe: Recipe) -> Sheet:
+    """Return the body of ``region(source, weights, bias, alpha, numbers, lines, sizes, out, begin, end) -> clipped``.
+
+    All but the last two are addresses.  It computes the output planes ``begin`` to ``end``.
+
+    ``source (channels, z, y, x)`` and ``out (filters, z, y, x)`` have their x side by side; ``weights`` and ``lines``
+    come from `phases`; ``bias`` and ``alpha`` have an item for each filter, up to a whole number of blocks;
+    ``numbers`` are scale and shift.  The count returned is that of clipped voxels and NaNs.
     """
-    z, y, x = recipe.axes
-    lines = [
-        f"def {NAME}(source, weights, bias, alpha, scale, shift, sums, best, winner, out, begin, end):",
-        "    zero = weights.dtype.type(0)",
-        "    clipped = 0",
-        "    filters = bias.shape[0]",
-        "    depth, height, width = out.shape[1:]",
-        f"    full = width // {x.stride}",
-        "    for qz in range(begin, end):",
-        f"        for rz in range(min({z.stride}, depth - qz * {z.stride})):",
-        f"            for qy in range(-(-height // {y.stride})):",
-        f"                for ry in range(min({y.stride}, height - qy * {y.stride})):",
-        "                    first_z, first_y = qz + base_z[rz], qy + base_y[ry]",
-        f"                    out_z, out_y = qz * {z.stride} + rz, qy * {y.stride} + ry",
-        f"                    phase = rz * {y.stride} + ry",
-        "                    best[:], winner[:] = -np.inf, 0" if recipe.argmax else "",
-        "                    for f in range(filters):",
-        "                        b = bias[f]",
-        "                        a = alpha[f]" if recipe.activation == "prelu" else "",
-    ]
-    lines += ["                        " + line for line in (_by_counts(recipe) if recipe.few else _many(recipe))]
-    if recipe.argmax:
-        lines += ["                    " + line for line in _winners(x)]
-    return "\n".join(line for line in [*lines, "    return clipped"] if line) + "\n"
+    written = Sheet()
+    _Writer(recipe, written).planes()
+    return written
 
 
-def tables(recipe: Recipe) -> dict[str, list[int]]:
-    """Return the numbers that the text reads by name: of each phase its first line, its taps and their place."""
-    found: dict[str, list[int]] = {}
-    for letter, axis in zip("zyx", recipe.axes, strict=True):
-        found[f"base_{letter}"] = [phase.base - _first(axis) for phase in axis.phases()]
-        found[f"count_{letter}"] = [phase.count for phase in axis.phases()]
-    found["place_x"] = [place for _, place in _x_phases(recipe.axes[2])]
+@dataclass(slots=True)
+class _Row:
+    """Addresses of what the current row is made of; names of the sheet."""
+
+    source: str
+    out: str
+    lines: str
+    weights: str
+    phase_x: str | int
+    groups: str
+    full: str
+
+
+class _Writer:
+    """Writes the loops from the outermost to the innermost."""
+
+    def __init__(self, recipe: Recipe, sheet: Sheet) -> None:
+        self.recipe, self.sheet = recipe, sheet
+        self.size = {name: sheet.item("%sizes", number) for number, name in enumerate(SIZES)}
+        self.clipped = sheet.variable("i64")
+        sheet.put("i64", 0, self.clipped)
+        if recipe.scaled:
+            self.scale, self.shift = (self._spread("%numbers", number) for number in (0, 1))
+
+    def planes(self) -> None:
+        """All planes, rows and, if they are combed, x-phases."""
+        sheet, size = self.sheet, self.size
+        with sheet.loop("%begin", "%end") as z:
+            group_z, phase_z = (sheet.integer(how, z, size["stride_z"]) for how in ("udiv", "urem"))
+            source = self._at("%source", sheet.product(group_z, size["source_z"]))
+            out = self._out("%out", sheet.product(z, size["out_z"]))
+            with sheet.loop(0, self._groups(size["height"], size["stride_y"])) as group:
+                row = self._at(source, sheet.product(group, size["source_y"]))
+                first = sheet.product(group, size["stride_y"])
+                last = sheet.least(size["stride_y"], sheet.integer("sub", size["height"], first))
+                with sheet.loop(0, last) as phase_y:
+                    phase = sheet.total(sheet.product(phase_z, size["stride_y"]), phase_y)
+                    target = self._out(out, sheet.product(sheet.total(first, phase_y), size["out_y"]))
+                    self._row(row, target, phase)
+        sheet.do(f"ret i64 {sheet.name(f'load i64, ptr {self.clipped}')}")
+
+    def _row(self, source: str, out: str, phase: str) -> None:
+        sheet, size = self.sheet, self.size
+        width, stride = size["width"], self.recipe.stride
+        if not self.recipe.combed:
+            groups, full = self._groups(width, stride), sheet.integer("udiv", width, stride)
+            self._phase(source, out, phase, 0, groups, full)
+            return
+        with sheet.loop(0, sheet.least(str(stride), width)) as phase_x:
+            number = sheet.total(sheet.product(phase, stride), phase_x)
+            count = self._groups(sheet.integer("sub", width, phase_x), stride)
+            self._phase(source, out, number, phase_x, count, count)
+
+    def _phase(self, source: str, out: str, phase: str, phase_x: str | int, groups: str, full: str) -> None:
+        sheet, size = self.sheet, self.size
+        lines = sheet.at("i64", "%lines", sheet.product(phase, size["lines_phase"]))
+        weights = self._at("%weights", sheet.product(phase, size["weights_phase"]))
+        row = _Row(source, out, lines, weights, phase_x, groups, full)
+        if self.recipe.argmax:
+            for block in self._blocks(row):
+                self._labels(row, *block)
+        else:
+            with sheet.loop(0, size["filters"], self.recipe.filters) as f:
+                for block in self._blocks(row):
+                    self._values(row, *block, f)
+
+    def _blocks(self, row: _Row) -> Iterator[tuple[str, int, list[Value]]]:
+        """Whole blocks, then single vectors, then what is left of one: where, how many vectors and which lanes."""
+        sheet, lanes, step = self.sheet, self.recipe.lanes, self.recipe.vectors * self.recipe.lanes
+        whole, single = (sheet.integer("sub", row.full, sheet.integer("urem", row.full, n)) for n in (step, lanes))
+        if step > lanes:
+            with sheet.loop(0, whole, step) as q:
+                yield q, self.recipe.vectors, []
+        with sheet.loop(whole if step > lanes else 0, single, lanes) as q:
+            yield q, 1, []
+        with sheet.loop(single, row.groups, lanes) as q:
+            yield q, 1, self._masks(row, q)
+
+    def _values(self, row: _Row, q: str, vectors: int, masks: list[Value], f: str) -> None:
+        """Sum a block of some filters, finish it and store it."""
+        sheet = self.sheet
+        sums = self._sums(row, q, vectors, f, masks)
+        for number, of_filter in enumerate(sums):
+            filter_number = sheet.total(f, number)
+            if number == 0:
+                self._store_filter(row, q, filter_number, of_filter, masks)
+            else:  # the last block may have fewer filters
+                with sheet.when(sheet.name(f"icmp slt i64 {filter_number}, {self.size['filters']}")):
+                    self._store_filter(row, q, filter_number, of_filter, masks)
+
+    def _store_filter(self, row: _Row, q: str, f: str, sums: list[list[Value]], masks: list[Value]) -> None:
+        sheet = self.sheet
+        out = self._out(row.out, sheet.product(f, self.size["out_f"]))
+        stored = [[self._stored(self._activated(each, f), masks, r) for each in of] for r, of in enumerate(sums)]
+        self._store(row, out, q, stored, masked=bool(masks))
+
+    def _labels(self, row: _Row, q: str, vectors: int, masks: list[Value]) -> None:
+        """Meet all filters of a block; the best value so far and its number stay in registers."""
+        sheet, recipe = self.sheet, self.recipe
+        vector, number = recipe.vector, Type("i32", recipe.lanes)
+        places = [[(sheet.variable(str(vector)), sheet.variable(str(number))) for _ in range(vectors)]
+                  for _ in recipe.phases]  # fmt: skip
+        for best, winner in (pair for of in places for pair in of):
+            sheet.put(vector, vector.all(float("-inf")), best)
+            sheet.put(number, "zeroinitializer", winner)
+        with sheet.loop(0, self.size["filters"], recipe.filters) as f:
+            for n, of_filter in enumerate(self._sums(row, q, vectors, f, masks)):
+                filter_number = sheet.total(f, n)
+                here = sheet.vector(number, sheet.name(f"trunc i64 {filter_number} to i32"))
+                for of_phase, of_places in zip(of_filter, places, strict=True):
+                    for value, (best, winner) in zip(of_phase, of_places, strict=True):
+                        self._compare(self._activated(value, filter_number), here, best, winner)
+        stored = [[self._label(winner) for _, winner in of] for of in places]
+        self._store(row, row.out, q, stored, masked=bool(masks))
+
+    def _compare(self, value: Value, here: Value, best: str, winner: str) -> None:
+        sheet = self.sheet
+        largest = sheet.let(value.type, f"load {value.type}, ptr {best}")
+        number = sheet.let(here.type, f"load {here.type}, ptr {winner}")
+        wins = value > largest
+        sheet.put(value.type, where(wins, value, largest).name, best)
+        sheet.put(here.type, where(wins, here, number).name, winner)
+
+    def _label(self, winner: str) -> Value:
+        kind = Type("i32", self.recipe.lanes)
+        number, out = self.sheet.name(f"load {kind}, ptr {winner}"), kind.of(self.recipe.out)
+        if out.is_float:
+            return self.sheet.let(out, f"uitofp {kind} {number} to {out}")
+        bits = int(out.scalar[1:])
+        if bits == 32:
+            return Value(self.sheet, out, number)
+        return self.sheet.let(out, f"{'trunc' if bits < 32 else 'zext'} {kind} {number} to {out}")
+
+    def _masks(self, row: _Row, q: str) -> list[Value]:
+        """For each x-phase the lanes that are within the row."""
+        sheet, recipe = self.sheet, self.recipe
+        masks = []
+        for r in range(len(recipe.phases)):
+            count = row.groups
+            if not recipe.combed:
+                count = self._groups(sheet.integer("sub", self.size["width"], r), recipe.stride)
+            masks.append(self._below(sheet.integer("sub", count, q), recipe.lanes))
+        return masks
+
+    def _below(self, count: str, lanes: int) -> Value:
+        sheet, number = self.sheet, Type("i32", lanes)
+        counted = ", ".join(f"i32 {lane}" for lane in range(lanes))
+        limit = sheet.vector(number, sheet.name(f"trunc i64 {count} to i32"))
+        return sheet.let(number.of("i1"), f"icmp slt {number} <{counted}>, {limit.name}")
+
+    def _sums(self, row: _Row, q: str, vectors: int, f: str, masks: list[Value]) -> list[list[list[Value]]]:
+        """The sums of a block, ``[filter][phase][vector]``, the bias included."""
+        sheet, recipe = self.sheet, self.recipe
+        vector = recipe.vector
+        places = []
+        for number in range(recipe.filters):
+            bias = self._spread("%bias", sheet.total(f, number)).name
+            places.append([[sheet.variable(str(vector)) for _ in range(vectors)] for _ in recipe.phases])
+            for place in (place for of in places[-1] for place in of):
+                sheet.put(vector, bias, place)
+        source = self._at(self._at(row.source, sheet.product(f, self.size["source_f"])), q)
+        weights = self._at(row.weights, sheet.product(f, self.size["weights_f"]))
+        with sheet.loop(0, sheet.item(row.lines, 0)) as n:
+            line = self._at(source, sheet.item(sheet.at("i64", row.lines, 1), n))
+            taps = self._at(weights, sheet.product(n, len(recipe.taps) * recipe.filters))
+            self._add_line(line, taps, places, masks)
+        return [[[sheet.let(vector, f"load {vector}, ptr {place}") for place in of] for of in each] for each in places]
+
+    def _add_line(self, line: str, taps: str, places: list[list[list[str]]], masks: list[Value]) -> None:
+        """Add one source row to the sums of a block, all its taps along x."""
+        recipe = self.recipe
+        voxels: list[Value] = []
+        first: tuple[int, list[Value]] = (0, [])
+        for number, (offset, r, _) in enumerate(recipe.taps):
+            if number == 0 or offset != recipe.taps[number - 1][0]:
+                voxels = self._voxels(line, offset, len(places[0][0]), masks[r : r + 1], first)
+                first = first if number else (offset, voxels)
+            for n in range(recipe.filters):
+                weight = self._spread(taps, number * recipe.filters + n)
+                for voxel, place in zip(voxels, places[n][r], strict=True):
+                    self._accumulate(weight, voxel, place)
+
+    def _voxels(
+        self, line: str, offset: int, count: int, mask: list[Value], first: tuple[int, list[Value]]
+    ) -> list[Value]:
+        """Neighbouring vectors of a source row, shifted out of those already there where that is possible.
+
+        Most loads of shifted neighbours would straddle two lines of the cache, which takes twice as long.
+        The phases of an offset come in order, and the first of them has the most voxels: ``mask`` is that one's.
+        """
+        lanes, (before, ready) = self.recipe.lanes, first
+        ahead = offset - before
+        inner = range(count - 1)
+        if ready and ahead < lanes:
+            voxels = [_shuffled(ready[u], ready[u + 1], list(range(ahead, ahead + lanes))) for u in inner]
+        else:
+            voxels = [self._load(self._at(line, offset + u * lanes), mask) for u in inner]
+        return [*voxels, self._load(self._at(line, offset + (count - 1) * lanes), mask)]
+
+    def _accumulate(self, weight: Value, voxel: Value, place: str) -> None:
+        sheet, vector = self.sheet, self.recipe.vector
+        before = sheet.let(vector, f"load {vector}, ptr {place}")
+        if self.recipe.fused:
+            arguments = [(vector, value.name) for value in (weight, voxel, before)]
+            after = sheet.call(vector, f"llvm.fma.{vector.short}", *arguments)
+        else:
+            after = (weight * voxel + before).name
+        sheet.put(vector, after, place)
+
+    def _load(self, place: str, mask: list[Value]) -> Value:
+        sheet, vector = self.sheet, self.recipe.vector
+        size = 4 if self.recipe.compute == "float" else 8
+        if not mask:
+            return sheet.let(vector, f"load {vector}, ptr {place}, align {size}")
+        return Value(sheet, vector, sheet.call(
+            vector, f"llvm.masked.load.{vector.short}.p0", ("ptr", place), ("i32", size),
+            (mask[0].type, mask[0].name), (vector, "zeroinitializer"),
+        ))  # fmt: skip
+
+    def _activated(self, value: Value, f: str) -> Value:
+        if self.recipe.activation == "prelu":
+            return where(value < 0.0, value * self._spread("%alpha", f), value)
+        return activate(self.recipe.activation, value)
+
+    def _stored(self, value: Value, masks: list[Value], r: int) -> Value:
+        """A value as it is stored; what does not fit is counted."""
+        sheet, recipe = self.sheet, self.recipe
+        out = value.type.of(recipe.out)
+        if out.is_float:
+            if out == value.type:
+                return value
+            how = "fptrunc" if (recipe.compute, recipe.out) != ("float", "double") else "fpext"
+            return sheet.let(out, f"{how} {value.type} {value.name} to {out}")
+        if recipe.scaled:
+            value = (value - self.shift) * self.scale
+        value = Value(
+            sheet, value.type, sheet.call(value.type, f"llvm.rint.{value.type.short}", (value.type, value.name))
+        )
+        low, high = recipe.limits or (0.0, 0.0)
+        under, over, nan = value < low, value > high, value.is_nan()
+        lost = under | over | nan
+        self._count(lost & masks[r] if masks else lost)
+        value = where(nan, 0.0, where(under, low, where(over, high, value)))
+        return self._whole(value, out)
+
+    def _whole(self, value: Value, out: Type) -> Value:
+        sheet, bits = self.sheet, int(out.scalar[1:])
+        how = "fptosi" if self.recipe.signed or bits < 32 else "fptoui"
+        if bits >= 32:
+            return sheet.let(out, f"{how} {value.type} {value.name} to {out}")
+        wide = value.type.of("i32")
+        number = sheet.name(f"{how} {value.type} {value.name} to {wide}")
+        return sheet.let(out, f"trunc {wide} {number} to {out}")
+
+    def _count(self, lost: Value) -> None:
+        sheet, bits = self.sheet, f"i{lost.type.lanes}"
+        mask = sheet.name(f"bitcast {lost.type} {lost.name} to {bits}")
+        count = sheet.call(bits, f"llvm.ctpop.{bits}", (bits, mask))
+        before = sheet.name(f"load i64, ptr {self.clipped}")
+        wide = sheet.name(f"zext {bits} {count} to i64")
+        sheet.put("i64", sheet.total(before, wide), self.clipped)
+
+    def _store(self, row: _Row, out: str, q: str, values: list[list[Value]], *, masked: bool) -> None:
+        """Store ``[phase][vector]`` so that the phases take turns."""
+        for u, vectors in enumerate(zip(*values, strict=True)):
+            first = self.sheet.total(q, u * self.recipe.lanes)
+            if self.recipe.combed:
+                self._store_comb(row, out, first, vectors[0])
+            else:
+                self._store_row(out, first, _interleaved(list(vectors)), masked=masked)
+
+    def _store_row(self, out: str, q: str, pieces: list[Value], *, masked: bool) -> None:
+        sheet, recipe, kind = self.sheet, self.recipe, pieces[0].type
+        size = _bytes(kind.scalar)
+        first = sheet.product(q, recipe.stride)
+        for number, piece in enumerate(pieces):
+            begin = sheet.total(first, number * recipe.lanes)
+            place = self._out(out, begin)
+            if masked:
+                mask = self._below(sheet.integer("sub", self.size["width"], begin), kind.lanes)
+                sheet.call("void", f"llvm.masked.store.{kind.short}.p0", (kind, piece.name), ("ptr", place),
+                           ("i32", size), (mask.type, mask.name))  # fmt: skip
+            else:
+                sheet.do(f"store {kind} {piece.name}, ptr {place}, align {size}")
+        for line in range(0, 0 if masked or not recipe.distant else len(pieces) * recipe.lanes * size, LINE_BYTES):
+            ahead = sheet.at("i8", self._out(out, first), PREFETCH_BYTES + line)
+            sheet.call("void", "llvm.prefetch.p0", ("ptr", ahead), ("i32", 1), ("i32", 3), ("i32", 1))
+
+    def _store_comb(self, row: _Row, out: str, q: str, value: Value) -> None:
+        sheet, recipe, kind = self.sheet, self.recipe, value.type
+        held = sheet.variable(str(kind))
+        sheet.put(kind, value.name, held)
+        count = sheet.least(sheet.integer("sub", row.groups, q), str(recipe.lanes))
+        with sheet.loop(0, count) as lane:
+            item = sheet.name(f"load {recipe.out}, ptr {sheet.at(recipe.out, held, lane)}")
+            place = sheet.total(sheet.product(sheet.total(q, lane), recipe.stride), row.phase_x)
+            sheet.put(recipe.out, item, self._out(out, place))
+
+    def _groups(self, count: str, step: str | int) -> str:
+        """How many steps cover ``count``."""
+        sheet = self.sheet
+        return sheet.integer("udiv", sheet.total(count, sheet.integer("sub", step, 1)), step)
+
+    def _at(self, base: str, index: str | int) -> str:
+        return self.sheet.at(self.recipe.compute, base, index)
+
+    def _out(self, base: str, index: str | int) -> str:
+        return self.sheet.at(self.recipe.out, base, index)
+
+    def _spread(self, base: str, index: str | int) -> Value:
+        """Item ``index`` of an array in each lane."""
+        scalar = self.recipe.compute
+        return self.sheet.vector(self.recipe.vector, self.sheet.name(f"load {scalar}, ptr {self._at(base, index)}"))
+
+
+def _interleaved(values: list[Value]) -> list[Value]:
+    """Vectors in which the values take turns: a0 b0 c0 a1 b1 c1 ..., as many as there were."""
+    lanes, count = values[0].type.lanes, len(values)
+    found = []
+    for piece in range(count):
+        places = [divmod(piece * lanes + lane, count) for lane in range(lanes)]  # (lane of a value, which value)
+        mixed = values[0]
+        for number, value in enumerate(values[1:], 1):
+            kept = range(lanes) if number > 1 else [place for place, _ in places]
+            mask = [lanes + place if of == number else kept[lane] for lane, (place, of) in enumerate(places)]
+            mixed = _shuffled(mixed, value, mask)
+        found.append(mixed)
     return found
 
 
-def _by_counts(recipe: Recipe) -> list[str]:
-    """One piece of text for each number of taps that the phases of z and y have."""
-    z, y, _ = recipe.axes
-    text = []
-    for count_z, count_y in sorted({(a.count, b.count) for a in z.phases() for b in y.phases()}):
-        text.append(f"if count_z[rz] == {count_z} and count_y[ry] == {count_y}:")
-        text += ["    " + line for line in _few(recipe, count_z, count_y)]
-    return text
+def _shuffled(a: Value, b: Value, places: list[int]) -> Value:
+    kind = Type(a.type.scalar, len(places))
+    mask = ", ".join(f"i32 {place}" for place in places)
+    text = f"shufflevector {a.type} {a.name}, {b.type} {b.name}, <{len(places)} x i32> <{mask}>"
+    return a.sheet.let(kind, text)
 
 
-def _few(recipe: Recipe, count_z: int, count_y: int) -> list[str]:
-    z, y, x = recipe.axes
-    channel = "f" if recipe.per_channel else "0"
-    pairs = [(jz, jy) for jz in range(count_z) for jy in range(count_y)]
-
-    def term(line: int, jz: int, jy: int, tap: int, offset: int) -> str:
-        voxel = f"source[{channel}, first_z + {jz * z.dilation}, first_y + {jy * y.dilation}, q + {offset}]"
-        return f"{recipe.tap}, {line * x.kernel + tap}] * {voxel}"
-
-    def total(phase: Phase, tap: int) -> str:
-        terms = [
-            term(line, jz, jy, tap + j, phase.base - _first(x) + j * phase.step)
-            for line, (jz, jy) in enumerate(pairs)
-            for j in range(phase.count)
-        ]
-        return " + ".join(terms) or "zero"
-
-    return _store(recipe, total)
-
-
-def _many(recipe: Recipe) -> list[str]:
-    z, y, x = recipe.axes
-    text = [
-        "for r in range(sums.shape[0]):",
-        "    for q in range(sums.shape[1]):",
-        "        sums[r, q] = zero",
-        "n = 0",
-        "for c in (f,):" if recipe.per_channel else "for c in range(source.shape[0]):",
-        "    for jz in range(count_z[rz]):",
-        "        for jy in range(count_y[ry]):",
-        f"            line_z, line_y = first_z + jz * {z.dilation}, first_y + jy * {y.dilation}",
-    ]
-    inner = "            "
-    text += [inner + line for line in (_line_written_out if recipe.written_out else _line_in_loops)(recipe)]
-    text.append(f"{inner}n += {x.kernel}")
-    if recipe.written_out:
-        return text + _store(recipe, lambda phase, _: f"sums[{phase.remainder}, q]")
-    finish = _finish(recipe, "sums[r, q]", "r")
-    return [
-        *text,
-        f"for r in range({x.stride}):",
-        f"    for q in range(full + (width - full * {x.stride} > r)):",
-        *("        " + line for line in finish),
-    ]
-
-
-def _line_written_out(recipe: Recipe) -> list[str]:
-    """Add one source row to the sums of each x-phase, all of the phase's taps at once."""
-    x, text = recipe.axes[2], []
-    for phase, tap in _x_phases(x):
-        offsets = [phase.base - _first(x) + j * phase.step for j in range(phase.count)]
-        text += [f"w{j} = {recipe.tap}, n + {tap + j}]" for j in range(phase.count)]
-        terms = " + ".join(f"w{j} * source[c, line_z, line_y, q + {offset}]" for j, offset in enumerate(offsets))
-        if terms:
-            text += [
-                f"for q in range(full + (width - full * {x.stride} > {phase.remainder})):",
-                f"    sums[{phase.remainder}, q] += {terms}",
-            ]
-    return text
-
-
-def _line_in_loops(recipe: Recipe) -> list[str]:
-    """The same tap by tap, for kernels so large that machine code written out would take minutes to make."""
-    x = recipe.axes[2]
-    return [
-        f"for r in range({x.stride}):",
-        "    for j in range(count_x[r]):",
-        f"        t = {recipe.tap}, n + place_x[r] + j]",
-        f"        line = source[c, line_z, line_y, base_x[r] + j * {x.dilation}:]",
-        f"        for q in range(full + (width - full * {x.stride} > r)):",
-        "            sums[r, q] += t * line[q]",
-    ]
-
-
-def _store(recipe: Recipe, total: Callable[[Phase, int], str]) -> list[str]:
-    """The last pass over a row: whole groups of x-phases in a loop, then what is left of one group."""
-    x = recipe.axes[2]
-    text = ["for q in range(full):"]
-    for phase, tap in _x_phases(x):
-        text += ["    " + line for line in _finish(recipe, total(phase, tap), phase.remainder)]
-    if x.stride > 1:
-        text.append("q = full")
-    for phase, tap in _x_phases(x)[:-1]:
-        text.append(f"if width - full * {x.stride} > {phase.remainder}:")
-        text += ["    " + line for line in _finish(recipe, total(phase, tap), phase.remainder)]
-    return text
-
-
-def _finish(recipe: Recipe, total: str, remainder: int | str) -> list[str]:
-    """What becomes of the sum of output voxel ``q * stride + remainder`` of the row."""
-    text = [f"t = {total} + b"]
-    index = f"q * {recipe.axes[2].stride} + {remainder}"
-    if recipe.activation == "relu":
-        text.append("t = zero if t < zero else t")
-    elif recipe.activation == "prelu":
-        text.append("t = t * a if t < zero else t")
-    elif recipe.activation != "linear":
-        text.append("t = activate(t)")
-    if recipe.argmax:  # both are read before either is written, and written in any case: then there is no jump
-        place = f"[{remainder}, q]"
-        return [
-            *text,
-            f"largest, number = best{place}, winner{place}",
-            "wins = t > largest",
-            f"best{place} = t if wins else largest",
-            f"winner{place} = np.int32(f) if wins else number",
-        ]
-    if recipe.limits is None:
-        return [*text, f"out[f, out_z, out_y, {index}] = t"]
-    return [
-        *text,
-        "t = np.rint((t - shift) * scale)",
-        "clipped += (t < low) | (t > high) | (t != t)",
-        "t = low if t < low else high if t > high else zero if t != t else t",
-        f"out[f, out_z, out_y, {index}] = t",
-    ]
-
-
-def _winners(x: Axis) -> list[str]:
-    """Write the row of labels when every filter was met."""
-    text = [f"for q in range(full + (width > full * {x.stride})):"]
-    for r in range(x.stride):
-        within = f"    if q * {x.stride} + {r} < width:"
-        text += [within, f"        out[0, out_z, out_y, q * {x.stride} + {r}] = winner[{r}, q]"]
-    return text
-
-
-def _x_phases(x: Axis) -> list[tuple[Phase, int]]:
-    """Pair each phase with the place of its first tap in the packed x taps."""
-    places, place = [], 0
-    for phase in x.phases():
-        places.append((phase, place))
-        place += phase.count
-    return places
-
-
-def _first(axis: Axis) -> int:
-    """The first input that output 0 needs: where a region's source begins."""
-    return axis.sources(0, 1)[0]
+def _bytes(scalar: str) -> int:
+    return {"float": 4, "double": 8, "half": 2}.get(scalar) or int(scalar[1:]) // 8

@@ -1,4 +1,4 @@
-"""The engine for many channels and for accelerators: torch's transposed convolution on channels-last tensors.
+"""The engine for accelerators: torch's transposed convolution on channels-last tensors.
 
 Per channel, the channels of a region are a batch of one-channel volumes.
 """
@@ -59,13 +59,8 @@ class TensorEngine:
         """Compute one output region; see `DirectEngine.compute`."""
         try:
             with torch.inference_mode():
-                values = self._values(torch.from_numpy(source), out.shape[1:])
-                if not self._plain:
-                    return store(self._finished(values).cpu().numpy(), self.storage, out)
-                target, host, bias = torch.from_numpy(out), values.cpu(), self._bias[:, 0].cpu()
-                for plane in range(out.shape[1]):  # all at once, powers of two in the strides defeat the caches
-                    torch.add(host[:, plane], bias, out=target[:, plane])
-                return 0
+                values = self._finished(self._values(torch.from_numpy(source), out.shape[1:]))
+                return store(values.cpu().numpy(), self.storage, out)
         except torch.OutOfMemoryError as error:
             raise DoesNotFitError(
                 f"device {self._device} has no memory left for a region of {'x'.join(map(str, out.shape[1:]))} output "
@@ -74,11 +69,6 @@ class TensorEngine:
 
     def close(self) -> None:
         """Nothing to let go."""
-
-    @property
-    def _plain(self) -> bool:
-        """Whether an output is the sum and the bias and no more."""
-        return self._activation is activations.linear and self.storage.limits is None and not self.layer.argmax
 
     def _finished(self, values: torch.Tensor) -> torch.Tensor:
         values = self._activation(values + self._bias)

@@ -55,7 +55,7 @@ def measure(case: Case, rounds: int) -> list[Row]:
     import numpy as np
     import torch
 
-    from conv3dt.engine.choose import Choice, choose
+    from conv3dt.engine.choose import choose
     from conv3dt.engine.finish import Storage
     from conv3dt.layer.concrete import Layer
     from conv3dt.layer.config import layer_config
@@ -72,14 +72,10 @@ def measure(case: Case, rounds: int) -> list[Row]:
     low, high = axis.sources(0, axis.length(case.n))
     source = rng.random((case.channels, *[high - low] * 3), np.float32)
     out = np.empty((case.filters, *[axis.length(case.n)] * 3), np.float32)
-    if choice.channels_last:  # as the pipeline lays out what it reads and what it writes to an interleaved file
-        source, out = (np.moveaxis(np.moveaxis(array, 0, -1).copy(), -1, 0) for array in (source, out))
     weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(4, 3, 0, 1, 2)))
     volume = torch.from_numpy(np.ascontiguousarray(source[:, : case.n, : case.n, : case.n]))[None]
     pool = ThreadPoolExecutor(threads)
-    parts = np.array_split(
-        np.moveaxis(out, 0, -1).reshape(-1) if choice.channels_last else out.reshape(-1), 4 * threads
-    )
+    parts = np.array_split(out.reshape(-1), 4 * threads)
 
     def peer() -> None:
         with torch.inference_mode():
@@ -97,8 +93,7 @@ def measure(case: Case, rounds: int) -> list[Row]:
             name, "torch default layout", speed, f"{median(theirs) * 1e3:.0f} ms", ratio(theirs, ours), case.asked_torch
         )
     ]
-    if isinstance(choice, Choice) and choice.engine == "direct":
-        found.append(Row(name, "filling memory", "", memory, ratio(filling, ours), case.asked_fill))
+    found.append(Row(name, "filling memory", "", memory, ratio(filling, ours), case.asked_fill))
     return found
 
 
