@@ -16,7 +16,7 @@ from conv3dt.engine.separable import factors, is_worth_it
 from conv3dt.engine.three_passes import ThreePasses
 from conv3dt.layer.concrete import Layer
 
-SLAB_BYTES = 4 * 2**20
+SLAB_BYTES = 8 * 2**20
 """Output bytes one thread computes at a time: large enough to hide the call, small enough to share the work evenly."""
 
 

@@ -103,6 +103,10 @@ class Value:
         """Lanes that are not a number."""
         return self._compare("uno", self)
 
+    def differs(self, other: Operand) -> Value:
+        """Lanes that are not equal; NaN equals nothing."""
+        return self._compare("une", other)
+
     def __or__(self, other: Value) -> Value:
         return self._with("or", "or", other)
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from conv3dt.engine.activation import activate
 from conv3dt.engine.ir import Sheet, Type, Value, module, where
@@ -196,9 +198,12 @@ class _Writer:
                     self._store_filter(row, q, filter_number, of_filter, masks)
 
     def _store_filter(self, row: _Row, q: str, f: str, sums: list[list[Value]], masks: list[Value]) -> None:
-        sheet = self.sheet
+        sheet, recipe = self.sheet, self.recipe
         out = self._out(row.out, sheet.product(f, self.size["out_f"]))
-        stored = [[self._stored(self._activated(each, f), masks, r) for each in of] for r, of in enumerate(sums)]
+        values = [[self._rounded(self._activated(each, f)) for each in of] for of in sums]
+        if recipe.limits is not None:
+            values = self._clipped(values, masks)
+        stored = [[self._converted(value) for value in of] for of in values]
         self._store(row, out, q, stored, masked=bool(masks))
 
     def _labels(self, row: _Row, q: str, vectors: int, masks: list[Value]) -> None:
@@ -329,43 +334,54 @@ class _Writer:
             return where(value < 0.0, value * self._spread("%alpha", f), value)
         return activate(self.recipe.activation, value)
 
-    def _stored(self, value: Value, masks: list[Value], r: int) -> Value:
-        """A value as it is stored; what does not fit is counted."""
+    def _rounded(self, value: Value) -> Value:
+        """The stored number of a value, before its limits are looked at; floats stay as they are."""
         sheet, recipe = self.sheet, self.recipe
-        out = value.type.of(recipe.out)
-        if out.is_float:
-            if out == value.type:
-                return value
-            how = "fptrunc" if (recipe.compute, recipe.out) != ("float", "double") else "fpext"
-            return sheet.let(out, f"{how} {value.type} {value.name} to {out}")
+        if recipe.limits is None:
+            return value
         if recipe.scaled:
             value = (value - self.shift) * self.scale
-        value = Value(
-            sheet, value.type, sheet.call(value.type, f"llvm.rint.{value.type.short}", (value.type, value.name))
-        )
-        low, high = recipe.limits or (0.0, 0.0)
-        under, over, nan = value < low, value > high, value.is_nan()
-        lost = under | over | nan
-        self._count(lost & masks[r] if masks else lost)
-        value = where(nan, 0.0, where(under, low, where(over, high, value)))
-        return self._whole(value, out)
+        rint = sheet.call(value.type, f"llvm.rint.{value.type.short}", (value.type, value.name))
+        return Value(sheet, value.type, rint)
 
-    def _whole(self, value: Value, out: Type) -> Value:
-        sheet, bits = self.sheet, int(out.scalar[1:])
+    def _clipped(self, values: list[list[Value]], masks: list[Value]) -> list[list[Value]]:
+        """``[phase][vector]`` within the limits, NaN as 0.  What changed is counted, if anything did."""
+        low, high = self.recipe.limits or (0.0, 0.0)
+        within, lost = [], []
+        for r, of in enumerate(values):
+            near = [where(value < low, low, where(value > high, high, value)) for value in of]
+            changed = [value.differs(clipped) for value, clipped in zip(of, near, strict=True)]
+            lost += [each & masks[r] for each in changed] if masks else changed
+            within.append([where(value.is_nan(), 0.0, clipped) for value, clipped in zip(of, near, strict=True)])
+        self._count(lost)
+        return within
+
+    def _count(self, lost: list[Value]) -> None:
+        sheet, bits = self.sheet, f"i{lost[0].type.lanes}"
+        some = reduce(or_, lost)
+        some_bits = sheet.name(f"bitcast {some.type} {some.name} to {bits}")
+        with sheet.when(sheet.name(f"icmp ne {bits} {some_bits}, 0")):
+            for each in lost:
+                mask = sheet.name(f"bitcast {each.type} {each.name} to {bits}")
+                count = sheet.name(f"zext {bits} {sheet.call(bits, f'llvm.ctpop.{bits}', (bits, mask))} to i64")
+                before = sheet.name(f"load i64, ptr {self.clipped}")
+                sheet.put("i64", sheet.total(before, count), self.clipped)
+
+    def _converted(self, value: Value) -> Value:
+        """A number in the type in which it is stored; it is known to fit."""
+        sheet, out = self.sheet, value.type.of(self.recipe.out)
+        if out == value.type:
+            return value
+        if out.is_float:
+            how = "fpext" if (self.recipe.compute, self.recipe.out) == ("float", "double") else "fptrunc"
+            return sheet.let(out, f"{how} {value.type} {value.name} to {out}")
+        bits = int(out.scalar[1:])
         how = "fptosi" if self.recipe.signed or bits < 32 else "fptoui"
         if bits >= 32:
             return sheet.let(out, f"{how} {value.type} {value.name} to {out}")
         wide = value.type.of("i32")
         number = sheet.name(f"{how} {value.type} {value.name} to {wide}")
         return sheet.let(out, f"trunc {wide} {number} to {out}")
-
-    def _count(self, lost: Value) -> None:
-        sheet, bits = self.sheet, f"i{lost.type.lanes}"
-        mask = sheet.name(f"bitcast {lost.type} {lost.name} to {bits}")
-        count = sheet.call(bits, f"llvm.ctpop.{bits}", (bits, mask))
-        before = sheet.name(f"load i64, ptr {self.clipped}")
-        wide = sheet.name(f"zext {bits} {count} to i64")
-        sheet.put("i64", sheet.total(before, wide), self.clipped)
 
     def _store(self, row: _Row, out: str, q: str, values: list[list[Value]], *, masked: bool) -> None:
         """Store ``[phase][vector]`` so that the phases take turns."""
