@@ -416,6 +416,17 @@ def test_integers_are_rounded_half_to_even_and_clipped_and_counted(way: str, dty
     assert lost == sum(gone for _, gone in expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_each_lost_value_is_counted_once_in_rows_of_any_length(dtype: str) -> None:
+    storage = Storage(np.dtype(dtype))
+    for width in range(1, 200):
+        values = np.full(width, 1e12)
+        values[::3] = 7
+        out, lost = compute("direct", values, storage)
+        assert (out[::3] == 7).all()
+        assert lost == width - len(values[::3])
+
+
 @pytest.mark.parametrize("way", ENGINES)
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_64_bits_never_wrap(way: str, dtype: str) -> None:

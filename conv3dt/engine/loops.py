@@ -16,7 +16,7 @@ Where x has too many taps or phases to write out, rows are *combed*: one x-phase
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
@@ -120,6 +120,22 @@ class _Row:
     full: str
 
 
+@dataclass(slots=True)
+class _Block:
+    """Neighbouring voxels that are summed side by side.
+
+    Attributes:
+        q: the first; vectors: how many follow it.
+        masks: for each x-phase the lanes within the row, if not all are.
+        again: how many of the first lanes were computed before, if there may be some.
+    """
+
+    q: str
+    vectors: int
+    masks: list[Value] = field(default_factory=list)
+    again: str | None = None
+
+
 class _Writer:
     """Writes the loops from the outermost to the innermost."""
 
@@ -167,63 +183,70 @@ class _Writer:
         row = _Row(source, out, lines, weights, phase_x, groups, full)
         if self.recipe.argmax:
             for block in self._blocks(row):
-                self._labels(row, *block)
+                self._labels(row, block)
         else:
             with sheet.loop(0, size["filters"], self.recipe.filters) as f:
                 for block in self._blocks(row):
-                    self._values(row, *block, f)
+                    self._values(row, block, f)
 
-    def _blocks(self, row: _Row) -> Iterator[tuple[str, int, list[Value]]]:
-        """Whole blocks, then single vectors, then what is left of one: where, how many vectors and which lanes."""
-        sheet, lanes, step = self.sheet, self.recipe.lanes, self.recipe.vectors * self.recipe.lanes
-        whole, single = (sheet.integer("sub", row.full, sheet.integer("urem", row.full, n)) for n in (step, lanes))
-        if step > lanes:
-            with sheet.loop(0, whole, step) as q:
-                yield q, self.recipe.vectors, []
-        with sheet.loop(whole if step > lanes else 0, single, lanes) as q:
-            yield q, 1, []
-        with sheet.loop(single, row.groups, lanes) as q:
-            yield q, 1, self._masks(row, q)
+    def _blocks(self, row: _Row) -> Iterator[_Block]:
+        """Whole blocks, then half blocks, of which the last may begin again in what was done, then single vectors."""
+        sheet, recipe, lanes = self.sheet, self.recipe, self.recipe.lanes
+        step, half = recipe.vectors * lanes, max(recipe.vectors // 2, 1)
+        done = sheet.integer("sub", row.full, sheet.integer("urem", row.full, step))
+        with sheet.loop(0, done, step) as q:
+            yield _Block(q, recipe.vectors)
+        # A half block is worth it for more than a vector; in rows shorter than one there is none.
+        enough = sheet.name(f"icmp sge i64 {row.full}, {half * lanes}")
+        most = sheet.integer("sub", row.full, lanes if half > 1 else 0)
+        end = sheet.name(f"select i1 {enough}, i64 {most}, i64 0")
+        with sheet.loop(done, end, half * lanes) as q:
+            first = sheet.least(q, sheet.integer("sub", row.full, half * lanes))
+            yield _Block(first, half, again=sheet.integer("sub", q, first))
+        rest = sheet.integer("sub", end, done)
+        some = sheet.name(f"icmp sgt i64 {rest}, 0")
+        more = sheet.product(self._groups(rest, half * lanes), half * lanes)
+        begin = sheet.least(sheet.total(done, sheet.name(f"select i1 {some}, i64 {more}, i64 0")), row.full)
+        with sheet.loop(begin, row.groups, lanes) as q:
+            yield _Block(q, 1, self._masks(row, q))
 
-    def _values(self, row: _Row, q: str, vectors: int, masks: list[Value], f: str) -> None:
+    def _values(self, row: _Row, block: _Block, f: str) -> None:
         """Sum a block of some filters, finish it and store it."""
         sheet = self.sheet
-        sums = self._sums(row, q, vectors, f, masks)
+        sums = self._sums(row, block, f)
         for number, of_filter in enumerate(sums):
             filter_number = sheet.total(f, number)
             if number == 0:
-                self._store_filter(row, q, filter_number, of_filter, masks)
+                self._store_filter(row, block, filter_number, of_filter)
             else:  # the last block may have fewer filters
                 with sheet.when(sheet.name(f"icmp slt i64 {filter_number}, {self.size['filters']}")):
-                    self._store_filter(row, q, filter_number, of_filter, masks)
+                    self._store_filter(row, block, filter_number, of_filter)
 
-    def _store_filter(self, row: _Row, q: str, f: str, sums: list[list[Value]], masks: list[Value]) -> None:
+    def _store_filter(self, row: _Row, block: _Block, f: str, sums: list[list[Value]]) -> None:
         sheet, recipe = self.sheet, self.recipe
         out = self._out(row.out, sheet.product(f, self.size["out_f"]))
         values = [[self._rounded(self._activated(each, f)) for each in of] for of in sums]
         if recipe.limits is not None:
-            values = self._clipped(values, masks)
-        stored = [[self._converted(value) for value in of] for of in values]
-        self._store(row, out, q, stored, masked=bool(masks))
+            values = self._clipped(values, block)
+        self._store(row, out, block, [[self._converted(value) for value in of] for of in values])
 
-    def _labels(self, row: _Row, q: str, vectors: int, masks: list[Value]) -> None:
+    def _labels(self, row: _Row, block: _Block) -> None:
         """Meet all filters of a block; the best value so far and its number stay in registers."""
         sheet, recipe = self.sheet, self.recipe
         vector, number = recipe.vector, Type("i32", recipe.lanes)
-        places = [[(sheet.variable(str(vector)), sheet.variable(str(number))) for _ in range(vectors)]
+        places = [[(sheet.variable(str(vector)), sheet.variable(str(number))) for _ in range(block.vectors)]
                   for _ in recipe.phases]  # fmt: skip
         for best, winner in (pair for of in places for pair in of):
             sheet.put(vector, vector.all(float("-inf")), best)
             sheet.put(number, "zeroinitializer", winner)
         with sheet.loop(0, self.size["filters"], recipe.filters) as f:
-            for n, of_filter in enumerate(self._sums(row, q, vectors, f, masks)):
+            for n, of_filter in enumerate(self._sums(row, block, f)):
                 filter_number = sheet.total(f, n)
                 here = sheet.vector(number, sheet.name(f"trunc i64 {filter_number} to i32"))
                 for of_phase, of_places in zip(of_filter, places, strict=True):
                     for value, (best, winner) in zip(of_phase, of_places, strict=True):
                         self._compare(self._activated(value, filter_number), here, best, winner)
-        stored = [[self._label(winner) for _, winner in of] for of in places]
-        self._store(row, row.out, q, stored, masked=bool(masks))
+        self._store(row, row.out, block, [[self._label(winner) for _, winner in of] for of in places])
 
     def _compare(self, value: Value, here: Value, best: str, winner: str) -> None:
         sheet = self.sheet
@@ -255,27 +278,35 @@ class _Writer:
         return masks
 
     def _below(self, count: str, lanes: int) -> Value:
-        sheet, number = self.sheet, Type("i32", lanes)
-        counted = ", ".join(f"i32 {lane}" for lane in range(lanes))
-        limit = sheet.vector(number, sheet.name(f"trunc i64 {count} to i32"))
-        return sheet.let(number.of("i1"), f"icmp slt {number} <{counted}>, {limit.name}")
+        """Lanes with a number less than ``count``."""
+        return self._lanes("slt", 0, count, lanes)
 
-    def _sums(self, row: _Row, q: str, vectors: int, f: str, masks: list[Value]) -> list[list[list[Value]]]:
+    def _from(self, count: str, vector: int) -> Value:
+        """Lanes with a number of at least ``count``; those of the vectors before count too."""
+        return self._lanes("sge", vector * self.recipe.lanes, count, self.recipe.lanes)
+
+    def _lanes(self, how: str, first: int, count: str, lanes: int) -> Value:
+        sheet, number = self.sheet, Type("i32", lanes)
+        counted = ", ".join(f"i32 {first + lane}" for lane in range(lanes))
+        limit = sheet.vector(number, sheet.name(f"trunc i64 {count} to i32"))
+        return sheet.let(number.of("i1"), f"icmp {how} {number} <{counted}>, {limit.name}")
+
+    def _sums(self, row: _Row, block: _Block, f: str) -> list[list[list[Value]]]:
         """The sums of a block, ``[filter][phase][vector]``, the bias included."""
         sheet, recipe = self.sheet, self.recipe
         vector = recipe.vector
         places = []
         for number in range(recipe.filters):
             bias = self._spread("%bias", sheet.total(f, number)).name
-            places.append([[sheet.variable(str(vector)) for _ in range(vectors)] for _ in recipe.phases])
+            places.append([[sheet.variable(str(vector)) for _ in range(block.vectors)] for _ in recipe.phases])
             for place in (place for of in places[-1] for place in of):
                 sheet.put(vector, bias, place)
-        source = self._at(self._at(row.source, sheet.product(f, self.size["source_f"])), q)
+        source = self._at(self._at(row.source, sheet.product(f, self.size["source_f"])), block.q)
         weights = self._at(row.weights, sheet.product(f, self.size["weights_f"]))
         with sheet.loop(0, sheet.item(row.lines, 0)) as n:
             line = self._at(source, sheet.item(sheet.at("i64", row.lines, 1), n))
             taps = self._at(weights, sheet.product(n, len(recipe.taps) * recipe.filters))
-            self._add_line(line, taps, places, masks)
+            self._add_line(line, taps, places, block.masks)
         return [[[sheet.let(vector, f"load {vector}, ptr {place}") for place in of] for of in each] for each in places]
 
     def _add_line(self, line: str, taps: str, places: list[list[list[str]]], masks: list[Value]) -> None:
@@ -344,14 +375,18 @@ class _Writer:
         rint = sheet.call(value.type, f"llvm.rint.{value.type.short}", (value.type, value.name))
         return Value(sheet, value.type, rint)
 
-    def _clipped(self, values: list[list[Value]], masks: list[Value]) -> list[list[Value]]:
+    def _clipped(self, values: list[list[Value]], block: _Block) -> list[list[Value]]:
         """``[phase][vector]`` within the limits, NaN as 0.  What changed is counted, if anything did."""
         low, high = self.recipe.limits or (0.0, 0.0)
         within, lost = [], []
         for r, of in enumerate(values):
             near = [where(value < low, low, where(value > high, high, value)) for value in of]
             changed = [value.differs(clipped) for value, clipped in zip(of, near, strict=True)]
-            lost += [each & masks[r] for each in changed] if masks else changed
+            if block.masks:
+                changed = [each & block.masks[r] for each in changed]
+            if block.again is not None:
+                changed = [each & self._from(block.again, u) for u, each in enumerate(changed)]
+            lost += changed
             within.append([where(value.is_nan(), 0.0, clipped) for value, clipped in zip(of, near, strict=True)])
         self._count(lost)
         return within
@@ -383,14 +418,14 @@ class _Writer:
         number = sheet.name(f"{how} {value.type} {value.name} to {wide}")
         return sheet.let(out, f"trunc {wide} {number} to {out}")
 
-    def _store(self, row: _Row, out: str, q: str, values: list[list[Value]], *, masked: bool) -> None:
+    def _store(self, row: _Row, out: str, block: _Block, values: list[list[Value]]) -> None:
         """Store ``[phase][vector]`` so that the phases take turns."""
         for u, vectors in enumerate(zip(*values, strict=True)):
-            first = self.sheet.total(q, u * self.recipe.lanes)
+            first = self.sheet.total(block.q, u * self.recipe.lanes)
             if self.recipe.combed:
                 self._store_comb(row, out, first, vectors[0])
             else:
-                self._store_row(out, first, _interleaved(list(vectors)), masked=masked)
+                self._store_row(out, first, _interleaved(list(vectors)), masked=bool(block.masks))
 
     def _store_row(self, out: str, q: str, pieces: list[Value], *, masked: bool) -> None:
         sheet, recipe, kind = self.sheet, self.recipe, pieces[0].type
