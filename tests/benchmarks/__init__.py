@@ -1,9 +1,11 @@
 """How fast is conv3dt beside its peers?
 
-``python -m tests.benchmarks [engine|command|logits|hdf5|startup] [--quick] [--json FILE]``.
+``python -m tests.benchmarks [PARTS] [--quick] [--json FILE] [--plot FILE.png]``; the parts, one a file, are engine,
+command, batch, memory, scaling, logits, hdf5 and startup.
 
 Every row is a ratio between two things measured in turn in the same run, because machines differ and drift; absolute
 figures are printed to make sense of the ratios.  Rows run in processes of their own, warmed up, and the median counts.
+Files lie in the temporary folder, on a disk at rest before each run; ``TMPDIR=/dev/shm`` takes the disk out of it.
 
 What was tried for the direct engine's loops and lost (k4 s2, float32, ratio to the rate at which memory is filled):
 

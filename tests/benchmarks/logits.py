@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from .measure import Row, in_turn, processes_in_turn, ratio
+from .measure import Row, in_turn, memory_row, processes_in_turn, ratio, time_row
 
 CLASSES = 100
 PEER = Path(__file__).parent / "peers" / "interpolate_argmax.py"
@@ -36,18 +36,8 @@ def _commands(size: int, rounds: int) -> list[Row]:
             "--per-channel", "--reduce", "argmax", "--overwrite",
         ]  # fmt: skip
         mine, theirs = processes_in_turn([ours, [sys.executable, str(PEER), logits, f"{folder}/b.nii.gz"]], rounds)
-    seconds, other_seconds = ([run.seconds for run in runs] for runs in (mine, theirs))
-    memory, other_memory = ([run.peak_mib for run in runs] for runs in (mine, theirs))
-    return [
-        Row(
-            name, "F.interpolate + argmax script, time", f"{median(seconds):.2f} s", f"{median(other_seconds):.2f} s",
-            ratio(other_seconds, seconds), None,
-        ),
-        Row(
-            name, "the same, memory", f"{median(memory):.0f} MiB", f"{median(other_memory):.0f} MiB",
-            ratio(other_memory, memory), None,
-        ),
-    ]  # fmt: skip
+    peer = "F.interpolate + argmax script"
+    return [time_row(name, peer, mine, theirs, 5.0), memory_row(name, peer, mine, theirs, 10.0)]
 
 
 def measure(size: int, rounds: int) -> Row:
@@ -78,7 +68,7 @@ def measure(size: int, rounds: int) -> Row:
     ours, theirs = in_turn([lambda: engine.compute(source, labels), peer], rounds)
     name = f"{CLASSES} classes, {size}^3 -> {2 * size}^3 labels"
     mine, other = f"{median(ours) * 1e3:.0f} ms", f"{median(theirs) * 1e3:.0f} ms"
-    return Row(name, "F.interpolate + argmax", mine, other, ratio(theirs, ours), None)
+    return Row(name, "F.interpolate + argmax", mine, other, ratio(theirs, ours), 5.0)
 
 
 def make_logits(path: str, size: int) -> None:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from statistics import median
+
+PAUSE = 0.1
+"""Seconds between one and the next: threads of OpenMP keep their cores busy for a while after their work is done."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a plot of time against size is made of: a cube of ``edge`` voxels an axis took ``who`` so long."""
+
+    who: str
+    edge: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: ``ratio`` is how many times better than the peer, ``asked`` what is to be reached."""
+    """One line of the table.
+
+    Attributes:
+        work, peer, ours, theirs: the texts of its columns.
+        ratio: how many times better than the peer, or what a bound is on.
+        asked: what is to be reached; below zero the negative of an upper bound; None where nothing is asked.
+        points: what the row adds to the plot.
+    """
 
     work: str
     peer: str
@@ -21,15 +42,37 @@ class Row:
     theirs: str
     ratio: float
     asked: float | None
+    points: Sequence[Point] = ()
 
 
-def in_turn(functions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Return the seconds of each function in each round; one round more is run first and not counted."""
+def installed(names: Iterable[str]) -> set[str]:
+    """Return which modules and programs are there; name the others on stderr."""
+    names = set(names)
+    found = {name for name in names if find_spec(name) or shutil.which(name)}
+    if found < names:
+        hint = "mrgrid is part of MRtrix3, the others come with pip install -c tests/constraints.txt -e '.[bench]'"
+        print(f"not installed and left out: {', '.join(sorted(names - found))} ({hint})", file=sys.stderr)
+    return found
+
+
+def in_turn(
+    functions: Sequence[Callable[[], object]], rounds: int, before: Callable[[], object] = lambda: None
+) -> list[list[float]]:
+    """Return the seconds of each function in each round; one round more is run first and not counted.
+
+    Args:
+        functions: what is timed.
+        rounds: how often.
+        before: runs before each and is not counted; ``os.sync`` where files are written, or who waits for the disk
+            waits for what the one before left behind.
+    """
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, seconds in zip(functions, times, strict=True):
+            before()
+            time.sleep(PAUSE)
             start = time.perf_counter()
             function()
             seconds.append(time.perf_counter() - start)
@@ -39,6 +82,11 @@ def in_turn(functions: Sequence[Callable[[], object]], rounds: int) -> list[list
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
     """Return the median of the ratios, round by round."""
     return median(a / b for a, b in zip(theirs, ours, strict=True))
+
+
+def typical(values: Sequence[float], unit: str, digits: int = 0) -> str:
+    """Return the median as text."""
+    return f"{median(values):.{digits}f} {unit}"
 
 
 @dataclass(frozen=True)
@@ -67,11 +115,24 @@ def process(command: Sequence[str]) -> Process:
 
 
 def processes_in_turn(commands: Sequence[Sequence[str]], rounds: int) -> list[list[Process]]:
-    """Return what each command took in each round; one round more is run first and not counted."""
+    """Return what each command took in each round, on a disk at rest; one round more is run first and not counted."""
     for command in commands:
         process(command)
     results: list[list[Process]] = [[] for _ in commands]
     for _ in range(rounds):
         for command, found in zip(commands, results, strict=True):
+            os.sync()
             found.append(process(command))
     return results
+
+
+def time_row(work: str, peer: str, ours: Sequence[Process], theirs: Sequence[Process], asked: float | None) -> Row:
+    """Return how much longer a peer's processes took than ours."""
+    mine, other = ([run.seconds for run in runs] for runs in (ours, theirs))
+    return Row(work, f"{peer}, time", typical(mine, "s", 2), typical(other, "s", 2), ratio(other, mine), asked)
+
+
+def memory_row(work: str, peer: str, ours: Sequence[Process], theirs: Sequence[Process], asked: float | None) -> Row:
+    """Return how much more memory a peer's processes held at the most than ours."""
+    mine, other = ([run.peak_mib for run in runs] for runs in (ours, theirs))
+    return Row(work, f"{peer}, memory", typical(mine, "MiB"), typical(other, "MiB"), ratio(other, mine), asked)

@@ -23,6 +23,6 @@ def rows(quick: bool) -> list[Row]:
             f"{mine * 1e3:.0f} ms",
             f"{click * 1e3:.0f} ms",
             slower,
-            -2.0,
+            -1.5,
         )
     ]
