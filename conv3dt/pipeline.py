@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conv3dt.axes import SPATIAL
+from conv3dt.engine import memory
 from conv3dt.geometry import reflect
 from conv3dt.io.volume import Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
@@ -52,11 +53,14 @@ class _Buffers:
     count: int
     flat: dict[int, NDArray[Any]] = field(default_factory=dict)
 
-    def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        place, size = turn % self.count, prod(shape)
+    def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, in_rows: bool) -> NDArray[Any]:
+        """Return ``(channels, z, y, x)``, C-contiguous or with each row on a line of its own."""
+        place = turn % self.count
+        size = prod(shape[:-1]) * (memory.row_length(shape[-1], dtype.itemsize) if in_rows else shape[-1])
         if place not in self.flat or self.flat[place].size < size:
-            self.flat[place] = np.empty(size, dtype)
-        return self.flat[place][:size].reshape(shape)
+            self.flat[place] = memory.aligned(size, dtype)
+        flat = self.flat[place]
+        return memory.in_rows(flat, shape) if in_rows else flat[:size].reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) 
             if len(writing) == OUTPUT_BUFFERS:
                 writing.pop(0).result()
             shape = (job.filters, *step.region.target.shape)
-            out = outputs.take(step.number, shape, job.storage.dtype)
+            out = outputs.take(step.number, shape, job.storage.dtype, in_rows=False)
             clock = time.perf_counter()
             tally.clipped += engine.compute(block, out)
             tally.compute_s += time.perf_counter() - clock
@@ -129,7 +133,7 @@ def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally
     region = step.region
     shape = (job.channels, *region.source.shape)
     dtype = np.dtype(job.storage.compute_dtype)
-    buffer = buffers.take(step.number, shape, dtype)
+    buffer = buffers.take(step.number, shape, dtype, in_rows=True)
     if 0 in region.read.shape:
         buffer[...] = 0
     else:

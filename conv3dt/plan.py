@@ -24,6 +24,9 @@ PREFERRED_BYTES = 16 * 2**20
 MOST_VALUES = 2**30
 """No region comes near 2^31 values, where cuDNN has returned zeros without a word (pytorch#87354)."""
 
+LINE_BYTES = 64
+"""Each row of an input region begins on a line of the cache."""
+
 SOURCE_BUFFERS = 2
 """Input regions held at once: one is computed from while the next is read."""
 
@@ -210,7 +213,8 @@ def _cost(size: Shape, axes: Axes, shape: Shape, demand: Demand) -> int:
     """Bytes in flight for regions of ``size`` output voxels."""
     source = [min(ceil(n / axis.stride) + axis.extent // axis.stride + 1, full + 2 * axis.extent)
               for n, axis, full in zip(size, axes, shape, strict=True)]  # fmt: skip
-    read = SOURCE_BUFFERS * demand.channels * prod(source) * (demand.stored + demand.computed)
+    padded = prod(source[:2]) * _up(source[2], LINE_BYTES // demand.computed)
+    read = SOURCE_BUFFERS * demand.channels * (prod(source) * demand.stored + padded * demand.computed)
     write = demand.filters * prod(size) * (OUTPUT_BUFFERS * demand.written + demand.scratch)
     return read + write
 

@@ -40,7 +40,7 @@ class Engine(Protocol):
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Fill ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``; return how many values were lost.
 
-        Both are C-contiguous.
+        Both are C-contiguous, but for what may lie between the rows of ``source``.
         """
         ...
 

@@ -59,8 +59,9 @@ class DirectEngine:
         """Compute one output region.
 
         Args:
-            source: ``(channels, z, y, x)``, C-contiguous, of ``compute_dtype``: the input that ``out`` needs,
-                extended beyond the volume by the boundary.
+            source: ``(channels, z, y, x)`` of ``compute_dtype``: the input that ``out`` needs, extended beyond the
+                volume by the boundary.  C-contiguous, but for what may lie between rows: they are met sooner if each
+                begins on a line of the cache.
             out: ``(filters, z, y, x)``, C-contiguous, of the storage type; its first voxel is at multiples of the
                 strides.  ``(channels, ...)`` if the layer works per channel, ``(1, ...)`` if it keeps the argmax.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from conv3dt.engine import machine
 from conv3dt.engine.finish import Storage, float_limits
 from conv3dt.engine.loops import SIZES, Recipe, write
+from conv3dt.engine.memory import address
 from conv3dt.engine.phases import Axes, Rows
 
 Planes = Callable[[int, int], int]
@@ -72,8 +73,8 @@ class Pass:
     def bind(self, source: NDArray[np.floating], out: NDArray[Any]) -> Bound:
         """Return what computes planes of ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``.
 
-        Both C-contiguous; ``source`` begins with the first voxel that the first of ``out`` needs, and ``out`` at
-        multiples of the strides.
+        Their x lies side by side.  ``source`` begins with the first voxel that the first of ``out`` needs, and ``out``
+        at multiples of the strides.
         """
         bias, alpha = self._bias, self._alpha
         if self._per_channel:
@@ -103,12 +104,6 @@ class Bound:
     def __call__(self, begin: int, end: int) -> int:
         """Compute output planes ``begin`` to ``end``; say how many values were lost."""
         return self._loops(*self._addresses, begin, end)
-
-
-def address(array: NDArray[Any]) -> int:
-    """Where an array begins; ``array.ctypes.data`` takes three times as long."""
-    found: int = array.__array_interface__["data"][0]
-    return found
 
 
 def sizes_array(rows: Rows, **sizes: int) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """A kernel that is an outer product, along z, then y, then x, without leaving the caches.
 
-For each output plane, in bands of rows: the source planes it needs become one (all of them lie side by side in memory,
-so that is a single long row), of which the rows that an output row needs become one, of which the output row is made.
+For each output plane, in bands of rows: the source planes it needs become one (their rows lie one after the other in
+memory, so that is a single long row), of which the rows that an output row needs become one, of which that is made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from conv3dt.engine import loops, machine
 from conv3dt.engine.finish import Storage
 from conv3dt.engine.ir import Sheet, module
 from conv3dt.engine.loops import Recipe
+from conv3dt.engine.memory import address, aligned
 from conv3dt.engine.passes import Ending, Planes, recipe_for, sizes_array
 from conv3dt.engine.phases import Axes, Rows
 from conv3dt.geometry import Axis
@@ -71,22 +72,22 @@ class ThreePasses:
 
     def bind(self, source: NDArray[np.floating], out: NDArray[Any]) -> Planes:
         """As `passes.Pass.bind`."""
-        width = source.shape[3]
+        row = source.strides[2] // source.itemsize
         reach = len(range(*self._axes[1].sources(0, self._axes[1].stride)))
         groups = -(-out.shape[2] // self._axes[1].stride)
-        band = min(max(BAND_BYTES // (width * self._compute.itemsize) - reach + 1, 8), groups)
+        band = min(max(BAND_BYTES // source.strides[2] - reach + 1, 8), groups)
         tables = self._tables(source, out, band + reach - 1, (groups - 1) % band + reach)
-        told = self._told(tables, source, out, -(-groups // band), band, (band + reach - 1) * width)
-        starts = [(source[c].ctypes.data, out[c].ctypes.data) for c in range(len(source))]
-        size = (band + reach) * width
+        told = self._told(tables, source, out, -(-groups // band), band, (band + reach - 1) * row)
+        starts = [(address(source[c]), address(out[c])) for c in range(len(source))]
+        size = (band + reach) * row
         return _Bound(self, told, starts, size, (source, out, *tables.values()))
 
     def compute(self, told: NDArray[np.int64], start: tuple[int, int], size: int, begin: int, end: int) -> int:
         """Compute the output planes of one channel."""
         held = getattr(self._scratch, "held", None)  # each thread its own, used again and again
         if held is None or held.size < size:
-            held = self._scratch.held = np.empty(size, self._compute)
-        return self._loops(told.ctypes.data, *start, held.ctypes.data, begin, end)
+            held = self._scratch.held = aligned(size, self._compute)
+        return self._loops(address(told), *start, address(held), begin, end)
 
     def _tables(self, source: NDArray[Any], out: NDArray[Any], rows: int, last_rows: int) -> dict[str, NDArray[Any]]:
         """The arrays that the loops are told of; bands have ``rows`` source rows, the last band fewer."""
@@ -124,7 +125,7 @@ class ThreePasses:
             "columns": columns,
         }  # fmt: skip
         return np.array(
-            [*(tables[name].ctypes.data for name in ADDRESSES), *(numbers[name] for name in NUMBERS)], np.int64
+            [*(address(tables[name]) for name in ADDRESSES), *(numbers[name] for name in NUMBERS)], np.int64
         )
 
 

@@ -139,6 +139,7 @@ def _engine(case: Case, threads: int) -> tuple[Callable[[], Any], Any]:
 
     from conv3dt.engine.choose import choose
     from conv3dt.engine.finish import Storage
+    from conv3dt.engine.memory import aligned, in_rows, row_length
     from conv3dt.layer.concrete import Layer
     from conv3dt.layer.config import layer_config
 
@@ -155,7 +156,9 @@ def _engine(case: Case, threads: int) -> tuple[Callable[[], Any], Any]:
     bias = np.ones(case.filters, np.float32) if whole else None
     engine = choice.build(Layer(config, kernel, bias, "zero", "random"), Storage(np.dtype(case.dtype)))
     ranges = [axis.sources(0, axis.length(case.n)) for axis in config.axes]
-    source = rng.random((case.channels, *[high - low for low, high in ranges]), np.float32)
+    shape = (case.channels, *[high - low for low, high in ranges])
+    source = in_rows(aligned(prod(shape[:3]) * row_length(shape[3], 4), np.dtype(np.float32)), shape)
+    source[...] = rng.random(shape, np.float32)
     out = np.empty((case.filters, *[axis.length(case.n) for axis in config.axes]), case.dtype)
     return (lambda: engine.compute(source, out)), out
 

@@ -1,0 +1,40 @@
+"""Where do arrays begin in memory?  On whole lines of the cache: a vector that straddles two takes twice as long."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LINE_BYTES = 64
+
+
+def address(array: NDArray[Any]) -> int:
+    """Return where an array begins; ``array.ctypes.data`` takes three times as long."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+def aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a new array of ``count`` items, not filled, that begins on a line."""
+    raw = np.empty(count * dtype.itemsize + LINE_BYTES, np.uint8)
+    first = -address(raw) % LINE_BYTES
+    return raw[first : first + count * dtype.itemsize].view(dtype)
+
+
+def row_length(width: int, itemsize: int) -> int:
+    """Return how many items lie between the rows of an array whose every row begins on a line.
+
+    >>> row_length(66, 4)
+    80
+    """
+    step = LINE_BYTES // itemsize
+    return -(-width // step) * step
+
+
+def in_rows(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the beginning of a flat array as one of ``shape`` whose every row begins on a line."""
+    padded = (*shape[:-1], row_length(shape[-1], flat.itemsize))
+    return flat[: prod(padded)].reshape(padded)[..., : shape[-1]]
