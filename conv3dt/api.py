@@ -201,7 +201,7 @@ def _run_files(job: Job, align: str, overwrite: bool, start: Any) -> Report:
     in_order = job.plan.in_slabs and job.source.in_file_order and job.target.in_file_order
     sink = create_sink(job.target.path, job.target, overwrite=overwrite, threads=job.choice.threads, in_order=in_order)
     try:
-        with closing(open_source(job.source, in_order=in_order)) as source:
+        with closing(open_source(job.source, threads=job.choice.threads, in_order=in_order)) as source:
             tally = run(job, source, sink, start(prod(job.target.space) * job.plan.batch) if start else None)
             source.finish()
         clock = perf_counter()

@@ -121,7 +121,10 @@ def make_job(
         batch=batch,
         demand=demand,
         budget=limits.budget(
-            choice.library_bytes + 3 * layer.kernel.nbytes + _format_bytes(source) + _format_bytes(target)
+            choice.library_bytes
+            + 3 * layer.kernel.nbytes
+            + _format_bytes(source, unpacking=limits.threads)
+            + _format_bytes(target)
         ),
         tile=None if tile is None else turn(triple("tile", tile)),
         chunks=turn(_chunks(target)),
@@ -216,8 +219,12 @@ def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tupl
     return axes, shape
 
 
-def _format_bytes(info: VolumeInfo) -> int:
-    """Memory that reading or writing a format takes whatever the size of regions: libraries, blocks of a stream."""
+def _format_bytes(info: VolumeInfo, *, unpacking: int = 0) -> int:
+    """Memory that a format takes whatever the size of regions: libraries, blocks, what threads unpack for a reader."""
+    if info.format == "hdf5" and unpacking:
+        from conv3dt.io.hdf5_unpack import unpacking_bytes
+
+        return HDF5_BYTES + unpacking_bytes(info, unpacking)
     if info.format == "hdf5":
         return HDF5_BYTES + 2 * prod(int(n) for n in info.layout.get("chunks", (0,))) * info.dtype.itemsize
     return STREAM_BYTES if info.compressed else 0

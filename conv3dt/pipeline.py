@@ -99,12 +99,13 @@ def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) 
                 reading = reader.submit(_read, job, source, upcoming, sources, tally)
             if len(writing) == OUTPUT_BUFFERS:
                 writing.pop(0).result()
+            room = _room(job, sink, step)
             shape = (job.filters, *step.region.target.shape)
-            out = outputs.take(step.number, shape, job.storage.dtype, in_rows=False)
+            out = outputs.take(step.number, shape, job.storage.dtype, in_rows=False) if room is None else room
             clock = time.perf_counter()
             tally.clipped += engine.compute(block, out)
             tally.compute_s += time.perf_counter() - clock
-            writing.append(writer.submit(_write, job, sink, step, out, tally, progress))
+            writing.append(writer.submit(_write, job, sink, step, None if room is not None else out, tally, progress))
             step = upcoming
         for future in writing:
             future.result()
@@ -149,10 +150,23 @@ def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally
     return buffer
 
 
-def _write(job: Job, sink: Sink, step: _Step, out: NDArray[Any], tally: Tally, progress: Progress | None) -> None:
+def _room(job: Job, sink: Sink, step: _Step) -> NDArray[Any] | None:
+    """Where a region's output lies, ``(filters, z, y, x)``, if the sink is memory with x side by side."""
+    room = sink.room(_index(job, job.target, step, step.region.target.slices))
+    if room is None:
+        return None
+    view = _canonical(job, job.target, room)
+    return view if view.strides[3] == view.itemsize else None
+
+
+def _write(
+    job: Job, sink: Sink, step: _Step, out: NDArray[Any] | None, tally: Tally, progress: Progress | None
+) -> None:
+    """Write a region, unless it was computed where it belongs."""
     clock = time.perf_counter()
-    box = step.region.target.slices
-    sink.write(_index(job, job.target, step, box), _listed(job, job.target, out))
+    if out is not None:
+        index = _index(job, job.target, step, step.region.target.slices)
+        sink.write(index, _listed(job, job.target, out))
     tally.regions += 1
     tally.written += prod(step.region.target.shape)
     tally.write_s += time.perf_counter() - clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -140,6 +140,9 @@ class CountingSink:
         self.times = np.zeros(shape, int)
         self.values = np.full(shape, np.nan)
 
+    def room(self, index: tuple[slice, ...]) -> None:
+        """Every box is to be handed over."""
+
     def write(self, index: tuple[slice, ...], block: NDArray[Any]) -> None:
         assert block.shape == self.times[index].shape
         self.times[index] += 1
@@ -241,3 +244,26 @@ def test_memory_is_limited_by_smaller_regions(n: int) -> None:
             assert job.plan.peak_bytes <= 20_000 * n
             tiled = conv3dt.upsample(x, threads=1, **layer)
     assert np.array_equal(tiled, whole)
+
+
+ROOMS: dict[str, Callable[[tuple[int, ...]], NDArray[Any]]] = {
+    "C": lambda shape: np.empty(shape, np.float32),
+    "Fortran": lambda shape: np.empty(shape, np.float32, order="F"),
+    "reversed": lambda shape: np.empty(shape, np.float32)[::-1, :, ::-1],
+    "every second": lambda shape: np.empty([2 * n for n in shape], np.float32)[::2, 1::2, 1::2],
+    "between others": lambda shape: np.empty([n + 3 for n in shape], np.float32)[1:-2, 2:-1, 3:],
+    "not aligned": lambda shape: np.empty(4 * int(np.prod(shape)) + 1, np.uint8)[1:].view(np.float32).reshape(shape),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("tile", [None, 6])
+@pytest.mark.parametrize("room", ROOMS.values(), ids=ROOMS)
+def test_an_output_is_filled_wherever_its_voxels_lie(
+    room: Callable[[tuple[int, ...]], NDArray[Any]], tile: int | None, order: Any
+) -> None:
+    x = np.asarray(np.random.default_rng(0).normal(size=(5, 6, 21)), np.float32, order=order)
+    options: dict[str, Any] = {"scale": (2, 3, 2), "kernel": "cubic", "tile": tile, "threads": 2}
+    out = room((10, 18, 42))
+    assert conv3dt.upsample(x, out=out, **options) is out
+    np.testing.assert_allclose(out, conv3dt.upsample(np.ascontiguousarray(x), **options), rtol=2e-5, atol=2e-6)

@@ -37,6 +37,11 @@ class Type:
         return self.lanes * (BITS.get(self.scalar) or int(self.scalar[1:]))
 
     @property
+    def item_bytes(self) -> int:
+        """Of one lane."""
+        return self.bits // self.lanes // 8
+
+    @property
     def is_float(self) -> bool:
         """Whether its numbers are floats."""
         return self.scalar in BITS
@@ -136,6 +141,29 @@ def where(condition: Value, yes: Operand, no: Operand) -> Value:
     return sheet.let(kind, f"select {condition.type} {condition.name}, {kind} {texts[0]}, {kind} {texts[1]}")
 
 
+def shuffled(a: Value, b: Value, places: list[int]) -> Value:
+    """Lanes of two vectors by their numbers, those of ``b`` counted after those of ``a``."""
+    kind = Type(a.type.scalar, len(places))
+    mask = ", ".join(f"i32 {place}" for place in places)
+    text = f"shufflevector {a.type} {a.name}, {b.type} {b.name}, <{len(places)} x i32> <{mask}>"
+    return a.sheet.let(kind, text)
+
+
+def interleaved(values: list[Value]) -> list[Value]:
+    """Vectors in which the values take turns: a0 b0 c0 a1 b1 c1 ..., as many as there were."""
+    lanes, count = values[0].type.lanes, len(values)
+    found = []
+    for piece in range(count):
+        places = [divmod(piece * lanes + lane, count) for lane in range(lanes)]  # (lane of a value, which value)
+        mixed = values[0]
+        for number, value in enumerate(values[1:], 1):
+            kept = range(lanes) if number > 1 else [place for place, _ in places]
+            mask = [lanes + place if of == number else kept[lane] for lane, (place, of) in enumerate(places)]
+            mixed = shuffled(mixed, value, mask)
+        found.append(mixed)
+    return found
+
+
 @dataclass(slots=True)
 class Sheet:
     """The body of one function, written from top to bottom; whole numbers and addresses are texts (``%7``)."""
@@ -222,6 +250,21 @@ class Sheet:
         """The vector that has a number of the sheet in each lane."""
         one = self.name(f"insertelement {kind} poison, {kind.scalar} {scalar}, i64 0")
         return self.let(kind, f"shufflevector {kind} {one}, {kind} poison, <{kind.lanes} x i32> zeroinitializer")
+
+    def spread(self, kind: Type, base: str, index: str | int) -> Value:
+        """Item ``index`` of an array in each lane."""
+        return self.vector(kind, self.name(f"load {kind.scalar}, ptr {self.at(kind.scalar, base, index)}"))
+
+    def steps(self, count: str, step: str | int) -> str:
+        """How many steps cover ``count``."""
+        return self.integer("udiv", self.total(count, self.integer("sub", step, 1)), step)
+
+    def lanes(self, how: str, first: int, count: str, lanes: int) -> Value:
+        """Lanes whose number, counted from ``first``, is less (``slt``) than ``count`` or at least that (``sge``)."""
+        number = Type("i32", lanes)
+        counted = ", ".join(f"i32 {first + lane}" for lane in range(lanes))
+        limit = self.vector(number, self.name(f"trunc i64 {count} to i32"))
+        return self.let(number.of("i1"), f"icmp {how} {number} <{counted}>, {limit.name}")
 
     def function(self, head: str) -> str:
         """The sheet as the body of a function."""

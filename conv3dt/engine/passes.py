@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from conv3dt.engine import machine
 from conv3dt.engine.finish import Storage, float_limits
-from conv3dt.engine.loops import SIZES, Recipe, write
+from conv3dt.engine.loops import write
 from conv3dt.engine.memory import address
 from conv3dt.engine.phases import Axes, Rows
+from conv3dt.engine.recipe import SIZES, Recipe
 
 Planes = Callable[[int, int], int]
 """Computes the output planes from one number to another and says how many values were lost."""

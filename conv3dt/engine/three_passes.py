@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from conv3dt.engine import loops, machine
 from conv3dt.engine.finish import Storage
 from conv3dt.engine.ir import Sheet, module
-from conv3dt.engine.loops import Recipe
 from conv3dt.engine.memory import address, aligned
 from conv3dt.engine.passes import Ending, Planes, recipe_for, sizes_array
 from conv3dt.engine.phases import Axes, Rows
+from conv3dt.engine.recipe import Recipe
 from conv3dt.geometry import Axis
 
 BAND_BYTES = 64 * 2**10
@@ -146,8 +146,8 @@ class _Bound:
 @lru_cache(maxsize=64)
 def _compiled(between: Recipe, last: Recipe) -> machine.Function:
     functions = {
-        f"internal {loops.head('between')}": loops.sheet(between),
-        f"internal {loops.head('last')}": loops.sheet(last),
+        f"internal {loops.head('between')}": loops.body(between),
+        f"internal {loops.head('last')}": loops.body(last),
         "i64 @region(ptr %told, ptr %source, ptr %out, ptr %scratch, i64 %begin, i64 %end)": _bands(last),
     }
     return machine.function(module(functions, last.vector.bits), "region", 6)

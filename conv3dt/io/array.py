@@ -41,6 +41,10 @@ class ArraySink:
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
 
+    def room(self, index: Index) -> NDArray[Any] | None:
+        """Return a box as a view; None where items do not lie as the processor wants them."""
+        return self.array[index] if self.array.flags.aligned else None
+
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
         self.array[index] = block

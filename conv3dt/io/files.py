@@ -27,12 +27,18 @@ def read_info(path: str, *, axes: str | None = None, data_format: str | None = N
     return info
 
 
-def open_source(info: VolumeInfo, *, in_order: bool) -> Source:
-    """Open for reading a volume whose header was read before; ``in_order`` promises to ask in file order."""
+def open_source(info: VolumeInfo, *, threads: int, in_order: bool) -> Source:
+    """Open for reading a volume whose header was read before.
+
+    Args:
+        info: what was read before.
+        threads: for decompression.
+        in_order: whether regions will be asked for in file order.
+    """
     if info.format == "hdf5":
         from conv3dt.io.hdf5 import Hdf5Source
 
-        return Hdf5Source(info.path, axes=info.axes, data_format=None)
+        return Hdf5Source(info.path, axes=info.axes, data_format=None, threads=threads)
     from conv3dt.io import nifti
 
     return nifti.open_source(info, in_order=in_order)

@@ -17,8 +17,9 @@ from conv3dt.affine import spacing
 from conv3dt.axes import name_axes
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError
 from conv3dt.io import hdf5_attributes
-from conv3dt.io.hdf5_chunks import ChunkPacker
-from conv3dt.io.volume import Index, VolumeInfo, check_numbers
+from conv3dt.io.hdf5_pack import ChunkPacker
+from conv3dt.io.hdf5_unpack import ChunkUnpacker
+from conv3dt.io.volume import FileSink, Index, VolumeInfo, check_numbers
 from conv3dt.pending import PendingFile, check_target, writing
 
 DEFAULT_DATASET = "/data"
@@ -35,17 +36,18 @@ class Hdf5Source:
 
     sequential = False
 
-    def __init__(self, path: str, *, axes: str | None, data_format: str | None) -> None:
+    def __init__(self, path: str, *, axes: str | None, data_format: str | None, threads: int = 1) -> None:
         with _opened(path) as file:
             self.info = _info(_dataset(file, path), path, axes, data_format)
         self._file = h5py.File(paths.split(path)[0], "r", locking=False)
         self._dataset = _dataset(self._file, path)
         _check_filters(self._dataset, path)
+        self._unpacker = ChunkUnpacker.of(self._dataset, threads)
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box."""
         try:
-            block: NDArray[Any] = self._dataset[index]
+            block: NDArray[Any] = self._dataset[index] if self._unpacker is None else self._unpacker.read(index)
         except (OSError, RuntimeError) as error:
             raise DataError(f"{self.info.path}: damaged: {_reason(error)}; get the file again") from None
         return block
@@ -54,11 +56,13 @@ class Hdf5Source:
         """Nothing is left to check: HDF5 checks chunk by chunk."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of threads and the file."""
+        if self._unpacker is not None:
+            self._unpacker.close()
         self._file.close()
 
 
-class Hdf5Sink:
+class Hdf5Sink(FileSink):
     """A new dataset: any box at any time.  A file that exists is copied first, and keeps its other datasets."""
 
     sequential = False
@@ -80,8 +84,7 @@ class Hdf5Sink:
                 self._file = h5py.File(self._bytes, "r+" if existing else "w")
                 self._dataset = self._create(name, info)
                 self._bytes.check()
-                if ChunkPacker.can_pack(self._dataset):
-                    self._packer = ChunkPacker(self._dataset, threads)
+                self._packer = ChunkPacker.of(self._dataset, threads)
         except (ValueError, TypeError, RuntimeError) as error:
             self.abort()
             raise OutputError(f"output {path}: cannot be created: {_reason(error)}") from None

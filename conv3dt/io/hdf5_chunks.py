@@ -1,96 +1,113 @@
-"""How are gzip-packed chunks written faster than by HDF5's own filter?  Packed by isal in threads, handed over whole.
-
-HDF5 packs chunk by chunk in one thread with zlib.  isal packs ten times as fast; scans come out 1 to 3 % larger than at
-zlib's level 4.  What packs to less than a tenth (labels, air) is packed by zlib after all: there it is quick, and
-smaller by a third.
-"""
+"""Where do the chunks of a gzip-packed HDF5 dataset lie, and how are their bytes shuffled?"""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from conv3dt.io.volume import Index
 
-ISAL_LEVEL = 2
-MOST_ISAL = 5
-"""Levels of zlib for which isal stands in; who asks for more gets zlib's own, in threads."""
-MUCH = 10
-"""A chunk that packs to less than one part in so many is packed again by zlib."""
+AT_ONCE = 2**16
+"""Bytes that are joined at once: few enough for a core's own cache."""
 
 
-class ChunkPacker:
-    """Packs the chunks of one dataset."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one chunk has of a box: the chunk begins at ``offset``; ``inside`` of it is what ``block`` of the box is."""
 
-    def __init__(self, dataset: Any, threads: int) -> None:
-        self._dataset = dataset
-        self._chunks, self._shape, self._dtype = dataset.chunks, dataset.shape, dataset.dtype
-        self._level, self._shuffled = int(dataset.compression_opts), bool(dataset.shuffle)
-        self._pool = ThreadPoolExecutor(threads, "conv3dt-pack")
+    offset: tuple[int, ...]
+    block: Index
+    inside: Index
 
-    @staticmethod
-    def can_pack(dataset: Any) -> bool:
-        """Whether a dataset's filters are gzip alone, or gzip behind the shuffling of bytes."""
+
+@dataclass(frozen=True, slots=True)
+class ChunkGrid:
+    """The chunks of a dataset whose filters are gzip alone, or gzip behind the shuffling of bytes.
+
+    Attributes:
+        shape: of the dataset; chunk: of each chunk, also of those that reach beyond the end of an axis.
+        dtype: the type of the numbers.
+        level: of gzip.
+        shuffled: whether the first bytes of all numbers come first, then their second bytes, and so on.
+    """
+
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    dtype: np.dtype[Any]
+    level: int
+    shuffled: bool
+
+    @classmethod
+    def of(cls, dataset: Any) -> ChunkGrid | None:
+        """Return the grid of a dataset, or None where it has no chunks or other filters."""
         packing = dataset.id.get_create_plist()
-        filters = [packing.get_filter(n)[0] for n in range(packing.get_nfilters())]
-        known = ([h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])
-        return dataset.chunks is not None and filters in known and 1 <= int(dataset.compression_opts) <= 9
+        filters = [packing.get_filter(n) for n in range(packing.get_nfilters())]
+        codes = [code for code, *_ in filters]
+        shuffled = codes[:1] == [h5py.h5z.FILTER_SHUFFLE]
+        if dataset.chunks is None or codes[shuffled:] != [h5py.h5z.FILTER_DEFLATE]:
+            return None
+        if shuffled and tuple(filters[0][2]) != (dataset.dtype.itemsize,):
+            return None
+        return cls(dataset.shape, dataset.chunks, dataset.dtype, int(filters[-1][2][0]), shuffled)
 
-    def holds(self, index: Index) -> bool:
-        """Whether a box is made of whole chunks."""
-        return all(
-            part.start % chunk == 0 and (part.stop % chunk == 0 or part.stop == n)
-            for part, chunk, n in zip(index, self._chunks, self._shape, strict=True)
-        )
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk, unpacked."""
+        return prod(self.chunk) * self.dtype.itemsize
 
-    def write(self, index: Index, block: NDArray[Any]) -> None:
-        """Write a box of whole chunks."""
-        packed = self._pool.map(lambda part: (part[0], self._packed(block[part[1]])), self._parts(index))
-        for offset, content in packed:
-            self._dataset.id.write_direct_chunk(offset, content)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _parts(self, index: Index) -> Iterator[tuple[tuple[int, ...], Index]]:
-        """Where each chunk of a box begins in the dataset, and where it is in the block."""
-        starts = [range(part.start, part.stop, chunk) for part, chunk in zip(index, self._chunks, strict=True)]
+    def parts(self, index: Index) -> Iterator[Part]:
+        """Yield what each chunk has of a box, in the order of the chunks."""
+        starts = [
+            range(part.start - part.start % size, part.stop, size) for part, size in zip(index, self.chunk, strict=True)
+        ]
         for offset in product(*starts):
-            yield (
+            met = [
+                (at, part.start, max(at, part.start), min(at + size, part.stop))
+                for at, part, size in zip(offset, index, self.chunk, strict=True)
+            ]
+            yield Part(
                 offset,
-                tuple(
-                    slice(at - part.start, min(at + chunk, part.stop) - part.start)
-                    for at, part, chunk in zip(offset, index, self._chunks, strict=True)
-                ),
+                tuple(slice(low - start, high - start) for _, start, low, high in met),
+                tuple(slice(low - at, high - at) for at, _, low, high in met),
             )
 
-    def _packed(self, values: NDArray[Any]) -> bytes:
-        if values.shape != self._chunks:  # at the end of an axis: HDF5 stores whole chunks
-            whole = np.zeros(self._chunks, self._dtype)
-            whole[tuple(slice(0, n) for n in values.shape)] = values
-            values = whole
-        planes = np.ascontiguousarray(values, self._dtype).reshape(1, -1).view(np.uint8)
-        if self._shuffled and self._dtype.itemsize > 1:
-            planes = np.ascontiguousarray(planes.reshape(-1, self._dtype.itemsize).T)
-        if self._level > MOST_ISAL:
-            return zlib.compress(planes.data, self._level)
-        packed = _by_isal(planes)
-        return zlib.compress(planes.data, self._level) if MUCH * len(packed) < planes.size else packed
+
+def shuffled(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the bytes of a flat array, a row for the first bytes of all its numbers, one for the second, and so on.
+
+    >>> shuffled(np.array([0x0102, 0x0304], ">u2")).tolist()
+    [[1, 3], [2, 4]]
+    """
+    return np.ascontiguousarray(values.view(np.uint8).reshape(len(values), -1).T)
 
 
-def _by_isal(planes: NDArray[np.uint8]) -> bytes:
-    """Pack planes one after the other, each with a code of its own: high bytes are seldom spread as low ones are."""
-    packer = isal_zlib.compressobj(ISAL_LEVEL)
-    parts = []
-    for plane in planes:
-        parts += [packer.compress(plane.data), packer.flush(isal_zlib.Z_SYNC_FLUSH)]
-    return b"".join([*parts, packer.flush()])
+def unshuffled(planes: NDArray[np.uint8], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the numbers whose bytes were shuffled.
+
+    >>> unshuffled(np.array([[1, 3], [2, 4]], np.uint8), np.dtype(">u2")) == [0x0102, 0x0304]
+    array([ True,  True])
+    """
+    values = np.empty(planes.shape[1], f"<u{dtype.itemsize}")
+    step = AT_ONCE // dtype.itemsize
+    for start in range(0, len(values), step):
+        part = slice(start, start + step)
+        values[part] = _joined(planes[:, part])
+    return values.view(dtype)
+
+
+def _joined(planes: NDArray[Any]) -> NDArray[Any]:
+    """Join neighbours into numbers of twice the width until one row is left: faster than placing byte by byte."""
+    while len(planes) > 1:
+        wide = planes[1::2].astype(f"<u{2 * planes.itemsize}")
+        wide <<= 8 * planes.itemsize
+        wide |= planes[::2]
+        planes = wide
+    row: NDArray[Any] = planes[0]
+    return row

@@ -17,7 +17,7 @@ from conv3dt.errors import DataError, InputMissingError
 from conv3dt.io import nifti_header
 from conv3dt.io.flat import FlatArray, bytes_of
 from conv3dt.io.gzip_stream import GzipReader, GzipWriter, beginning
-from conv3dt.io.volume import Index, VolumeInfo
+from conv3dt.io.volume import FileSink, Index, VolumeInfo
 from conv3dt.pending import PendingFile, writing
 
 HEADER_BYTES = 540
@@ -186,7 +186,7 @@ class SpooledSource:
         self._file.close()
 
 
-class PlainSink:
+class PlainSink(FileSink):
     """A ``.nii``: any box at any time."""
 
     sequential = False
@@ -220,7 +220,7 @@ class PlainSink:
         self._pending.abort()
 
 
-class StreamSink:
+class StreamSink(FileSink):
     """A ``.nii.gz``: whole planes in file order."""
 
     sequential = True
@@ -262,7 +262,7 @@ class StreamSink:
         self._pending.abort()
 
 
-class SpooledSink:
+class SpooledSink(FileSink):
     """A ``.nii.gz`` from boxes in any order: gathered in a passing file beside it, packed at the end."""
 
     sequential = False

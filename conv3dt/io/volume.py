@@ -117,6 +117,10 @@ class Sink(Protocol):
     sequential: bool
     """Whether regions must come in file order."""
 
+    def room(self, index: Index) -> NDArray[Any] | None:
+        """Return memory in which a box may be computed, which is then written; None where there is none."""
+        ...
+
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write the stored numbers of a box, axes as the file lists them."""
         ...
@@ -128,6 +132,13 @@ class Sink(Protocol):
     def abort(self) -> None:
         """Leave nothing behind."""
         ...
+
+
+class FileSink:
+    """What sinks that are files have in common."""
+
+    def room(self, index: Index) -> None:
+        """A file is not memory."""
 
 
 def check_numbers(dtype: np.dtype[Any], path: str) -> None:

@@ -103,8 +103,12 @@ def process(command: Sequence[str]) -> Process:
     Raises:
         RuntimeError: it failed; with what it said last.
     """
+    # Without it, compiled Python files are kept and found again, as for those who install the package.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as child:
         said = child.stderr.read() if child.stderr else ""
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
