@@ -144,6 +144,41 @@ def test_a_dataset_that_is_not_there_is_told_beside_those_that_are(run: Run, tmp
     assert "/raw 24x64x64 uint16" in done.complaint
 
 
+def test_writing_again_does_not_make_a_file_grow(run: Run, tmp_path: Path) -> None:
+    source, out = save(tmp_path / "in.h5", whole_numbers(9, 10, 11)), tmp_path / "out.h5"
+    sizes = []
+    for _ in range(3):
+        assert run("upsample", source, f"{out}:/deep/up", "--overwrite").code == 0
+        sizes.append(out.stat().st_size)
+    assert len(set(sizes)) == 1
+
+
+@pytest.mark.parametrize("more", ["dataset", "attribute", "attribute of a group", "link", "empty group"])
+def test_writing_again_keeps_whatever_else_there_is(run: Run, tmp_path: Path, more: str) -> None:
+    source, out = save(tmp_path / "in.h5", whole_numbers(4, 5, 6)), tmp_path / "out.h5"
+    assert run("upsample", source, f"{out}:/deep/up").code == 0
+    with h5py.File(out, "r+") as file:
+        if more == "dataset":
+            file["deep/other"] = [1]
+        elif more == "attribute":
+            file.attrs["who"] = "me"
+        elif more == "attribute of a group":
+            file["deep"].attrs["who"] = "me"
+        elif more == "link":
+            file["deep/again"] = h5py.SoftLink("/nowhere")
+        else:
+            file.create_group("empty")
+    assert run("upsample", source, f"{out}:/deep/up", "--overwrite", "--kernel", "nearest").code == 0
+    with h5py.File(out) as file:
+        found = {
+            "dataset": "other" in file["deep"], "attribute": "who" in file.attrs,
+            "attribute of a group": "who" in file["deep"].attrs, "link": "again" in file["deep"],
+            "empty group": "empty" in file,
+        }  # fmt: skip
+        assert found == {name: name == more for name in found}
+        assert file["deep/up"].shape == (8, 10, 12)
+
+
 def test_an_existing_file_keeps_its_other_datasets(run: Run, tmp_path: Path) -> None:
     kept = whole_numbers(3, 3, 3, seed=8)
     save(tmp_path / "out.h5", kept, "group/kept", attributes={"note": "mine"}, chunks=(1, 3, 3), compression="gzip")

@@ -63,7 +63,7 @@ class Hdf5Source:
 
 
 class Hdf5Sink(FileSink):
-    """A new dataset: any box at any time.  A file that exists is copied first, and keeps its other datasets."""
+    """A new dataset: any box at any time.  A file that exists is copied first, if it holds anything else to keep."""
 
     sequential = False
 
@@ -78,10 +78,11 @@ class Hdf5Sink(FileSink):
         try:
             with writing(path):
                 self._original = _identity(self._pending.path) if existing else None
-                if existing:
+                more = existing and not _holds_only(target, name)  # HDF5 does not give back what a dataset took
+                if more:
                     shutil.copyfile(self._pending.path, self._pending.work)
                 self._bytes = _Bytes(self._pending.work)
-                self._file = h5py.File(self._bytes, "r+" if existing else "w")
+                self._file = h5py.File(self._bytes, "r+" if more else "w")
                 self._dataset = self._create(name, info)
                 self._bytes.check()
                 self._packer = ChunkPacker.of(self._dataset, threads)
@@ -166,6 +167,17 @@ def _check_target(target: str, name: str, *, overwrite: bool) -> bool:
             f"output {target}:{name}: exists already; say --overwrite (overwrite=True) or choose another name"
         )
     return True
+
+
+def _holds_only(target: str, name: str) -> bool:
+    """Whether there is nothing in a file but one dataset and the groups on the way to it."""
+    with _opened(target) as file:
+        node = file
+        for part in name.strip("/").split("/"):
+            if not isinstance(node, h5py.Group) or node.attrs or list(node) != [part]:
+                return False
+            node = node[part]
+        return isinstance(node, h5py.Dataset)
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
