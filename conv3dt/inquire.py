@@ -101,7 +101,8 @@ def _plan_facts(
     voxels = prod(output) // filters
     inner = 1 if request.per_channel else channels
     choice = choose(config, inner, voxels * (channels // inner), device="cpu", threads=resources().threads)
-    demand = Demand(channels, filters, stored=4, computed=max(size, 4), written=size, scratch=choice.scratch(4))
+    scratch = choice.scratch(4, config.activation)
+    demand = Demand(channels, filters, stored=4, computed=max(size, 4), written=size, scratch=scratch)
     plan = make_plan(
         config.axes,
         tuple(space),

@@ -110,7 +110,7 @@ def make_job(
         stored=source.dtype.itemsize,
         computed=storage.compute_dtype.itemsize,
         written=storage.dtype.itemsize,
-        scratch=choice.scratch(storage.compute_dtype.itemsize) * computed // target.channels
+        scratch=_engine_scratch(choice, layer, storage) * computed // target.channels
         + _writer_scratch(target, storage, backwards),
     )
     turn = _reversed if backwards else tuple
@@ -250,6 +250,11 @@ def _chunks(target: VolumeInfo) -> tuple[int, int, int]:
         return 1, 1, 1
     first, second, third = (int(chunks[axis]) for axis in target.spatial)
     return first, second, third
+
+
+def _engine_scratch(choice: Choice, layer: Layer, storage: Storage) -> int:
+    activation = "linear" if layer.argmax else layer.config.activation
+    return choice.scratch(storage.compute_dtype.itemsize, activation)
 
 
 def _writer_scratch(target: VolumeInfo, storage: Storage, backwards: bool) -> int:

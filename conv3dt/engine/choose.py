@@ -64,9 +64,11 @@ class Choice:
         module, size = LIBRARIES[self.engine]
         return size // 4 if module in sys.modules else size
 
-    def scratch(self, itemsize: int) -> int:
-        """Bytes per output voxel that the engine needs beside its output."""
-        return 0 if self.engine == "direct" else 3 * itemsize
+    def scratch(self, itemsize: int, activation: str) -> int:
+        """Bytes per output voxel that the engine needs beside its output, when it computes in ``itemsize`` bytes."""
+        if self.engine == "direct":
+            return 2 * itemsize if "softmax" in activation else 0  # which looks at all filters of a voxel
+        return 3 * itemsize
 
     def build(self, layer: Layer, storage: Storage) -> Engine:
         """Import the engine and make it ready for a layer whose axes are in walk order."""

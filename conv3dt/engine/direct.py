@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,11 @@ class DirectEngine:
         """
         if not self._indirect:
             return self._fill(source, out)
-        values = np.empty(out.shape, self.compute_dtype)
+        values: NDArray[Any] = out if out.dtype == self.compute_dtype else np.empty(out.shape, self.compute_dtype)
         self._fill(source, values)
         if self._across:
             deque(self._pool.map(self._compare_filters, np.array_split(values, self.threads, axis=1)), maxlen=0)
-        return store(values, self.storage, out)
+        return 0 if values is out else store(values, self.storage, out)
 
     def close(self) -> None:
         """Let the threads go."""
