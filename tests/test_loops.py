@@ -5,10 +5,13 @@ Machine code has no fences of its own: arrays are laid against pages that may no
 
 from __future__ import annotations
 
+import gc
 import math
+import os
 import platform
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +48,10 @@ def fenced(shape, dtype, at_the_end):
     offset = page + (inner - size if at_the_end else 0)
     return np.frombuffer(whole, dtype, int(np.prod(shape)), offset).reshape(shape)
 
-def run(kernel, strides, shape, channels, filters, storage, at_the_end, activation="linear"):
-    config = layer_config(filters=filters, kernel_size=kernel, strides=strides, padding="same", activation=activation)
+def run(kernel, strides, shape, channels, filters, storage, at_the_end, extra=None):
+    config = layer_config(
+        filters=filters, kernel_size=kernel, strides=strides, padding="same", output_padding=extra
+    )
     taps = np.ones((*config.kernel_size, filters, channels), np.float32)
     engine = DirectEngine(Layer(config, taps, None, "zero", "ones"), Storage(np.dtype(storage)), threads=1)
     ranges = [axis.sources(0, axis.length(n)) for axis, n in zip(config.axes, shape)]
@@ -68,6 +73,8 @@ for at_the_end in (False, True):
         run((1, 1, 3), (1, 1, 3), (1, 1, width), 1, 1, "uint8", at_the_end)
         run((1, 1, 7), (1, 1, 1), (1, 1, width), 1, 1, "int16", at_the_end)
         run((8, 7, 8), (2, 1, 2), (2, 3, width), 1, 1, "float32", at_the_end)  # three passes
+        run((9, 9, 9), (3, 3, 3), (2, 6, width), 1, 1, "float32", at_the_end, (0, 0, 0))
+        run((7, 9, 9), (2, 4, 1), (2, 130, width), 1, 1, "float32", at_the_end, (1, 3, 0))
         run((1, 1, 9), (1, 1, 9), (1, 1, width), 1, 1, "float32", at_the_end)
         run((1, 1, 30), (1, 1, 2), (1, 1, width), 1, 1, "float16", at_the_end)
 """
@@ -121,7 +128,7 @@ def compiled(write: Any, kind: Type, values: NDArray[Any]) -> NDArray[Any]:
     sheet.do("ret i64 0")
     text = module({"i64 @one(ptr %source, ptr %out)": sheet}, kind.bits)
     out = np.empty_like(values)
-    machine.function(text, "one", 2)(values.ctypes.data, out.ctypes.data)
+    machine.compiled(text, "one", 2)(values.ctypes.data, out.ctypes.data)
     return out
 
 
@@ -139,3 +146,42 @@ def test_the_mathematical_library_is_found(scalar: str, name: str) -> None:
     function = name + ("f" if scalar == "float" else "")
     found = compiled(lambda x: x.sheet.lanewise(function, x), Type(scalar, 4), values)
     np.testing.assert_allclose(found, [getattr(math, name)(value) for value in values.tolist()], rtol=1e-6)
+
+
+def test_code_goes_with_the_last_who_can_call_it() -> None:
+    sheet = Sheet()
+    sheet.do("ret i64 7")
+    function: Any = machine.compiled(module({"i64 @seven()": sheet}, 64), "seven", 0)
+    engine = weakref.ref(function.engine)
+    assert function() == 7
+    del function
+    gc.collect()
+    assert engine() is None
+
+
+FORKING = """
+import os, sys, threading, time
+import numpy as np
+import conv3dt
+
+def compile_on():
+    for n in range(10**6):
+        conv3dt.upsample(np.ones((2, 2, 2)), activation=f"leaky_relu(alpha={0.1 + n / 1e6})", threads=1)
+
+threading.Thread(target=compile_on, daemon=True).start()
+time.sleep(0.5)
+for n in range(4):
+    child = os.fork()
+    if child == 0:
+        out = conv3dt.upsample(np.ones((2, 2, 2)), activation=f"elu(alpha={1 + n / 7})", threads=1)
+        os._exit(0 if out.sum() == 64 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+print("done")
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_made_while_code_is_made_can_make_its_own() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["done"], done.stderr

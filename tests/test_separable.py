@@ -105,11 +105,21 @@ def test_a_kernel_that_is_not_an_outer_product_keeps_all_its_taps() -> None:
         np.testing.assert_allclose(outer(list(found)), kernel, rtol=1e-14)
     assert factors(kernel.astype(np.float32), single) is not None  # as weights files hold it
     assert factors(kernel.astype(np.float32), double) is None
-    kernel[2, 1, 0] += 1e-5
+    kernel[2, 1, 0] *= 1 + 1e-5
     assert factors(kernel, single) is None
+    floor = np.full((16, 16, 16), 4e-7)
+    floor[8, 8, 8] = 1  # each tap is near an outer product, their sum is not
+    assert factors(floor, single) is None
     assert factors(np.zeros((2, 2, 2)), single) is None
     kernel[0, 0, 0] = np.nan
     assert factors(kernel, single) is None
+
+
+def test_no_sum_in_between_is_larger_than_the_voxels(always: list[ThreePasses]) -> None:
+    for kernel, value in ((np.full((8, 8, 8), 1 / 512), 1e38), (np.full((9, 5, 7), 1e-30), 3e38)):
+        out = conv3dt.upsample(np.full((12, 12, 12), value), weights=kernel, padding="same")
+        np.testing.assert_allclose(out[6, 6, 6], value * kernel.sum(), rtol=2e-6)
+    assert len(always) == 2
 
 
 def test_few_taps_are_met_at_once() -> None:

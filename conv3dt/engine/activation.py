@@ -8,7 +8,7 @@ side that is not chosen may overflow.  Softmax and log_softmax are not here: the
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, pi, sqrt
+from math import pi, sqrt
 
 from conv3dt.engine.ir import Value, where
 from conv3dt.layer.activation import activation_parts
@@ -30,13 +30,12 @@ def magnitude(x: Value) -> Value:
 
 
 def relu(alpha: float, max_value: float | None, threshold: float) -> Function:
-    """x above the threshold, then clipped to 0 .. max_value; alpha * (x - threshold) below."""
+    """x above the threshold, then clipped to 0 .. max_value if there is one; alpha * (x - threshold) below."""
     if (alpha, max_value, threshold) == (0.0, None, 0.0):
         return lambda x: where(x < 0.0, 0.0, x)
-    top = inf if max_value is None else max_value
 
     def function(x: Value) -> Value:
-        above = where(x < 0.0, 0.0, where(x > top, top, x))
+        above = x if max_value is None else where(x < 0.0, 0.0, where(x > max_value, max_value, x))
         below = alpha * (x - threshold) if alpha != 0.0 else where(x.is_nan(), x, 0.0)
         return where(x > threshold, above, below)
 

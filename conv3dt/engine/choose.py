@@ -1,6 +1,7 @@
 """Which engine computes this layer soonest?  The loops on the CPU, or torch on an accelerator.
 
-On the CPU the loops win for any number of channels, by what ``python -m tests.benchmarks engine`` measures; whether a
+On the CPU the loops win for any number of channels in volumes larger than the kernel, by what ``python -m
+tests.benchmarks engine`` measures (in smaller ones torch would, were it not for the time its import takes); whether a
 GPU is worth its start is an estimate from the work.  Its constants are rates of one thread of a server CPU; they need
 only be right to a factor of two to choose well.
 """
@@ -67,7 +68,7 @@ class Choice:
     def scratch(self, itemsize: int, activation: str) -> int:
         """Bytes per output voxel that the engine needs beside its output, when it computes in ``itemsize`` bytes."""
         if self.engine == "direct":
-            return 2 * itemsize if "softmax" in activation else 0  # which looks at all filters of a voxel
+            return 3 * itemsize if "softmax" in activation else 0  # which looks at all filters of a voxel
         return 3 * itemsize
 
     def build(self, layer: Layer, storage: Storage) -> Engine:

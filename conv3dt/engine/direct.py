@@ -20,8 +20,8 @@ from conv3dt.layer.concrete import Layer
 SLAB_BYTES = 8 * 2**20
 """Output bytes one thread computes at a time: large enough to hide the call, small enough to share the work evenly."""
 
-LEAST_SHARED = 2**17
-"""Outputs smaller than so many bytes are computed before another thread is awake."""
+LEAST_SHARED = 2**18
+"""Regions smaller than so many bytes are computed before another thread is awake."""
 
 
 class DirectEngine:
@@ -83,7 +83,7 @@ class DirectEngine:
 
     def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         planes = self._work.bind(source, out)
-        if out.nbytes < LEAST_SHARED:
+        if out.nbytes + source.nbytes < LEAST_SHARED:
             return planes(0, out.shape[1])
         return sum(self._pool.map(lambda slab: planes(*slab), self._slabs(out)))
 

@@ -212,7 +212,7 @@ class Sheet:
 
     def at(self, scalar: str, base: str, index: str | int) -> str:
         """The address of item ``index`` of an array."""
-        return self.name(f"getelementptr inbounds {scalar}, ptr {base}, i64 {index}")
+        return self.name(f"getelementptr {scalar}, ptr {base}, i64 {index}")
 
     def item(self, base: str, index: str | int) -> str:
         """Item ``index`` of an array of whole numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,11 +51,13 @@ def processor() -> Processor:
 
 
 _compiling = threading.Lock()
-_engines: list[Any] = []
-"""Machine code lives as long as the engine that loaded it."""
+if hasattr(os, "register_at_fork"):  # a child that is made while LLVM is at work would wait for it for ever
+    os.register_at_fork(
+        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
+    )
 
 
-def function(text: str, name: str, arguments: int) -> Function:
+def compiled(text: str, name: str, arguments: int) -> Function:
     """Compile a module and return one of its functions; it lets other threads run.
 
     Args:
@@ -62,14 +65,16 @@ def function(text: str, name: str, arguments: int) -> Function:
         arguments: how many it takes, all addresses or whole numbers of 64 bits; it returns such a number.
     """
     with _compiling:  # LLVM's own state is shared
-        engine = _compiled(text)
-        _engines.append(engine)
+        engine = _engine(text)
+        address = engine.get_function_address(name)
     native = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
-    found: Function = native(engine.get_function_address(name))
-    return found
+    found: Any = native(address)
+    found.engine = engine  # machine code lives as long as the engine that loaded it
+    function: Function = found
+    return function
 
 
-def _compiled(text: str) -> Any:
+def _engine(text: str) -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     _know_maths()

@@ -114,14 +114,14 @@ def sizes_array(rows: Rows, **sizes: int) -> NDArray[np.int64]:
     return np.array([sizes[name] for name in SIZES], np.int64)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _lines(rows: Rows, channels: int, steps: tuple[int, int, int]) -> NDArray[np.int64]:
     return rows.lines(channels, steps)
 
 
 @lru_cache(maxsize=64)
 def _compiled(recipe: Recipe) -> machine.Function:
-    return machine.function(write(recipe), "region", 10)
+    return machine.compiled(write(recipe), "region", 10)
 
 
 def recipe_for(rows: Rows, filters: int, ending: Ending, compute: np.dtype[Any], *, distant: bool = True) -> Recipe:

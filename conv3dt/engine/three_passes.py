@@ -76,7 +76,9 @@ class ThreePasses:
         reach = len(range(*self._axes[1].sources(0, self._axes[1].stride)))
         groups = -(-out.shape[2] // self._axes[1].stride)
         band = min(max(BAND_BYTES // source.strides[2] - reach + 1, 8), groups)
-        tables = self._tables(source, out, band + reach - 1, (groups - 1) % band + reach)
+        # The last rows of the output may need fewer of the source than a whole group.
+        last_rows = source.shape[2] - (groups - 1) // band * band
+        tables = self._tables(source, out, band + reach - 1, last_rows)
         told = self._told(tables, source, out, -(-groups // band), band, (band + reach - 1) * row)
         starts = [(address(source[c]), address(out[c])) for c in range(len(source))]
         size = (band + reach) * row
@@ -150,7 +152,7 @@ def _compiled(between: Recipe, last: Recipe) -> machine.Function:
         f"internal {loops.head('last')}": loops.body(last),
         "i64 @region(ptr %told, ptr %source, ptr %out, ptr %scratch, i64 %begin, i64 %end)": _bands(last),
     }
-    return machine.function(module(functions, last.vector.bits), "region", 6)
+    return machine.compiled(module(functions, last.vector.bits), "region", 6)
 
 
 def _bands(recipe: Recipe) -> Sheet:
