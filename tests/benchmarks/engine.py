@@ -108,7 +108,7 @@ def measure(case: Case, rounds: int) -> list[Row]:
         peers["NumPy's matrix product"] = _matrix_product()
     if case.dtype != "float32":
         peers["float32"] = _engine(Case(case.kernel, case.stride, case.channels, case.filters, case.n), threads)[0]
-    mine, *others = in_turn([ours, *peers.values()], rounds)
+    mine, *others = in_turn([ours, *peers.values()], rounds, warm=True)
     seconds, flops = (
         median(mine),
         2 * out.size * case.channels * prod(_triple(case.kernel)) / prod(_triple(case.stride)),

@@ -56,7 +56,11 @@ def installed(names: Iterable[str]) -> set[str]:
 
 
 def in_turn(
-    functions: Sequence[Callable[[], object]], rounds: int, before: Callable[[], object] = lambda: None
+    functions: Sequence[Callable[[], object]],
+    rounds: int,
+    before: Callable[[], object] = lambda: None,
+    *,
+    warm: bool = False,
 ) -> list[list[float]]:
     """Return the seconds of each function in each round; one round more is run first and not counted.
 
@@ -65,6 +69,8 @@ def in_turn(
         rounds: how often.
         before: runs before each and is not counted; ``os.sync`` where files are written, or who waits for the disk
             waits for what the one before left behind.
+        warm: whether each runs once more right before it is timed: caches and threads are then as they are in the
+            middle of a long run, not as the one before left them.
     """
     for function in functions:
         function()
@@ -73,6 +79,8 @@ def in_turn(
         for function, seconds in zip(functions, times, strict=True):
             before()
             time.sleep(PAUSE)
+            if warm:
+                function()
             start = time.perf_counter()
             function()
             seconds.append(time.perf_counter() - start)
