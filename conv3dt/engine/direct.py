@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from conv3dt.engine.passes import Ending, Pass
 from conv3dt.engine.separable import factors, is_worth_it
 from conv3dt.engine.three_passes import ThreePasses
 from conv3dt.layer.concrete import Layer
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SLAB_BYTES = 8 * 2**20
 """Output bytes one thread computes at a time: large enough to hide the call, small enough to share the work evenly."""
@@ -54,7 +57,7 @@ class DirectEngine:
             ),
             np.dtype(self.compute_dtype),
         )
-        self._pool = ThreadPoolExecutor(threads, "conv3dt-direct")
+        self._pool = ThreadPoolExecutor(max(threads - 1, 1), "conv3dt-direct")
 
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Compute one output region.
@@ -74,7 +77,7 @@ class DirectEngine:
         values: NDArray[Any] = out if out.dtype == self.compute_dtype else np.empty(out.shape, self.compute_dtype)
         self._fill(source, values)
         if self._across:
-            deque(self._pool.map(self._compare_filters, np.array_split(values, self.threads, axis=1)), maxlen=0)
+            self._share(self._compare_filters, np.array_split(values, self.threads, axis=1))
         return 0 if values is out else store(values, self.storage, out)
 
     def close(self) -> None:
@@ -85,7 +88,17 @@ class DirectEngine:
         planes = self._work.bind(source, out)
         if out.nbytes + source.nbytes < LEAST_SHARED:
             return planes(0, out.shape[1])
-        return sum(self._pool.map(lambda slab: planes(*slab), self._slabs(out)))
+        return sum(self._share(lambda slab: planes(*slab), self._slabs(out)))
+
+    def _share(self, work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+        """Do the work on all items in all threads, this one too: it need not be woken."""
+        left = iter(items)  # each takes the next one
+
+        def take() -> list[Result]:
+            return [work(item) for item in left]
+
+        others = [self._pool.submit(take) for _ in range(min(self.threads, len(items)) - 1)]
+        return [*take(), *(result for other in others for result in other.result())]
 
     def _slabs(self, out: NDArray[np.generic]) -> list[tuple[int, int]]:
         """Output planes, some to each thread at a time."""

@@ -18,8 +18,11 @@ def address(array: NDArray[Any]) -> int:
 
 
 def aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a new array of ``count`` items, not filled, that begins on a line."""
-    raw = np.empty(count * dtype.itemsize + LINE_BYTES, np.uint8)
+    """Return a new array of ``count`` zeros that begins on a line.
+
+    Zeros cost nothing in fresh memory; what lies between rows is computed along, and garbage may be slow (denormals).
+    """
+    raw = np.zeros(count * dtype.itemsize + LINE_BYTES, np.uint8)
     first = -address(raw) % LINE_BYTES
     return raw[first : first + count * dtype.itemsize].view(dtype)
 
