@@ -206,7 +206,8 @@ def _choose(
 
 def _weight(demand: Demand, strides: Shape) -> int:
     """Bytes that an output voxel moves: those written, or those read for it where many channels become one label."""
-    return max(demand.written * demand.filters, demand.computed * demand.channels // prod(strides))
+    read = (demand.stored + demand.computed) * demand.channels
+    return max(demand.written * demand.filters, read // prod(strides))
 
 
 def _cost(size: Shape, axes: Axes, shape: Shape, demand: Demand) -> int:

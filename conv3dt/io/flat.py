@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from conv3dt.errors import DataError
 from conv3dt.io.volume import Index
 
-MOST_RUNS = 64
-"""Above this many contiguous runs a box goes through a memory map of its range."""
+MOST_RUNS, MOST_LONG_RUNS, LONG_BYTES = 64, 2**16, 16 * 2**10
+"""Above so many contiguous runs, or so many long ones, a box goes through a memory map of its range.
+
+A map counts as memory of the process, as much as it touches and what the system reads around it.
+"""
 
 
 class FlatArray:
@@ -26,7 +29,7 @@ class FlatArray:
         """Return a copy of a box."""
         block = np.empty([part.stop - part.start for part in index], self._dtype)
         runs = self._runs(index)
-        if len(runs) > MOST_RUNS:
+        if runs is None:
             block[...] = self._map(index, "r")
             return block
         view, done = bytes_of(block), 0
@@ -41,7 +44,7 @@ class FlatArray:
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
         runs = self._runs(index)
-        if len(runs) > MOST_RUNS:
+        if runs is None:
             self._map(index, "r+")[...] = block
             return
         view, done = bytes_of(np.ascontiguousarray(block, self._dtype)), 0
@@ -50,16 +53,16 @@ class FlatArray:
                 put = os.pwrite(self._descriptor, view[done : done + count], start)
                 done, start, count = done + put, start + put, count - put
 
-    def _runs(self, index: Index) -> list[tuple[int, int]]:
-        """Byte ranges of a box; cut short once there are too many to use."""
+    def _runs(self, index: Index) -> list[tuple[int, int]] | None:
+        """Byte ranges of a box; None if there are too many to use."""
         axis = len(index) - 1
         while axis > 0 and index[axis].stop - index[axis].start == self._shape[axis]:
             axis -= 1
         inner = prod(self._shape[axis + 1 :]) * self._dtype.itemsize
         count = (index[axis].stop - index[axis].start) * inner
         outer = [range(part.start, part.stop) for part in index[:axis]]
-        if prod(len(part) for part in outer) > MOST_RUNS:
-            return [(0, 0)] * (MOST_RUNS + 1)
+        if prod(len(part) for part in outer) > (MOST_RUNS if count < LONG_BYTES else MOST_LONG_RUNS):
+            return None
         starts = np.zeros(1, np.int64)
         for part, size in zip(outer, self._shape[:axis], strict=True):
             starts = (starts[:, None] * size + np.asarray(part)[None, :]).reshape(-1)
