@@ -172,6 +172,21 @@ def test_compiled_loops_are_the_definition(
     check("direct", setting, shape, boundary, seed=seed, with_bias=with_bias, nans=nans)
 
 
+@given(setting=a_setting(), shape=shapes, boundary=boundaries, seed=seeds, threads=st.integers(2, 5))
+@settings(deadline=None, max_examples=80)
+@example(setting=Setting((1, 9, 9), (1, 3, 3), padding="same", extra=(0, 0, 0)), shape=(1, 40, 9), boundary="zero",
+         seed=0, threads=2)  # fmt: skip
+def test_threads_share_any_region(setting: Setting, shape: Triple, boundary: str, seed: int, threads: int) -> None:
+    """Planes, or the rows of a few planes; regions so small are not shared otherwise."""
+    x = whole_numbers(seed, (*shape, setting.channels))
+    kernel = whole_numbers(seed + 1, (*setting.size, setting.filters, setting.channels))
+    expected = transposed(x, kernel, setting.laws, boundary=boundary)
+    with only("direct"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "LEAST_SHARED", 0)
+        arguments = setting.arguments | {"threads": threads}
+        np.testing.assert_array_equal(conv3dt.upsample(x, weights=kernel, boundary=boundary, **arguments), expected)
+
+
 LEGAL = [
     (kernel, stride, dilation, padding, extra)
     for stride in (1, 2, 3, 4)

@@ -69,12 +69,15 @@ def test_three_passes_are_the_definition(always: list[ThreePasses], dtype: str) 
     assert always
 
 
-def test_the_bits_do_not_depend_on_tiles_and_threads() -> None:
+def test_the_bits_do_not_depend_on_tiles_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "LEAST_SHARED", 0)
     volume = np.random.default_rng(0).normal(size=(30, 41, 50))
     assert is_worth_it((Axis(12, 2, padding="same"),) * 3)
     whole = conv3dt.upsample(volume, scale=2, kernel="lanczos3", threads=1)
-    for tile in (16, (8, 82, 100), (60, 10, 100), 24):
-        np.testing.assert_array_equal(conv3dt.upsample(volume, scale=2, kernel="lanczos3", tile=tile, threads=2), whole)
+    for tile in (16, (8, 82, 100), (60, 10, 100), 24, (2, 82, 100)):
+        for threads in (2, 5):
+            tiled = conv3dt.upsample(volume, scale=2, kernel="lanczos3", tile=tile, threads=threads)
+            np.testing.assert_array_equal(tiled, whole)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16"])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FLOPS, VOXELS = 80e9, 3e9
 GPU_START = 4.0
-LIBRARIES = {"direct": ("llvmlite", 60 * 2**20), "tensor": ("torch", 420 * 2**20)}
+LIBRARIES = {"direct": ("llvmlite", 80 * 2**20), "tensor": ("torch", 420 * 2**20)}
 """The library behind each engine and the memory that it takes."""
 
 

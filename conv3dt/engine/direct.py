@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -85,10 +86,26 @@ class DirectEngine:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        planes = self._work.bind(source, out)
         if out.nbytes + source.nbytes < LEAST_SHARED:
-            return planes(0, out.shape[1])
-        return sum(self._share(lambda slab: planes(*slab), self._slabs(out)))
+            return self._work.bind(source, out)(0, out.shape[1])
+        return sum(self._share(lambda piece: piece(), self._pieces(source, out)))
+
+    def _pieces(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> list[Callable[[], int]]:
+        """Slabs of planes; where there are fewer planes than threads can share, bands of their rows."""
+        planes = out.shape[1]
+        if planes >= 2 * self.threads:
+            whole = self._work.bind(source, out)
+            return [partial(whole, *slab) for slab in self._slabs(out)]
+        axis = self.layer.config.axes[1]
+        first = axis.sources(0, 1)[0]
+        rows = -(-out.shape[2] * planes // (2 * self.threads * axis.stride)) * axis.stride
+        pieces: list[Callable[[], int]] = []
+        for start in range(0, out.shape[2], rows):
+            stop = min(start + rows, out.shape[2])
+            low, high = axis.sources(start, stop)
+            band = self._work.bind(source[:, :, low - first : high - first], out[:, :, start:stop])
+            pieces.append(partial(band, 0, planes))
+        return pieces
 
     def _share(self, work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
         """Do the work on all items in all threads, this one too: it need not be woken."""
