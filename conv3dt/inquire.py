@@ -124,7 +124,7 @@ def _plan_facts(
 def shape_of_file(
     path: str, *, align: str, axes: str | None, data_format: str | None, dtype: str | None, **layer: Any
 ) -> Report:
-    """Return the report of a run on a volume, from its header only; neither torch nor numba is imported."""
+    """Return the report of a run on a volume, from its header only; neither torch nor LLVM is imported."""
     from conv3dt.describe import job_report
     from conv3dt.io.files import read_info
     from conv3dt.job import make_job

@@ -17,7 +17,7 @@ from conv3dt.engine import memory
 from conv3dt.geometry import reflect
 from conv3dt.io.volume import Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
-from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region, places
+from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region, places, row_length
 
 Progress = Callable[[int], None]
 
@@ -56,7 +56,7 @@ class _Buffers:
     def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, in_rows: bool) -> NDArray[Any]:
         """Return ``(channels, z, y, x)``, C-contiguous or with each row on a line of its own."""
         place = turn % self.count
-        size = prod(shape[:-1]) * (memory.row_length(shape[-1], dtype.itemsize) if in_rows else shape[-1])
+        size = prod(shape[:-1]) * (row_length(shape[-1], dtype.itemsize) if in_rows else shape[-1])
         if place not in self.flat or self.flat[place].size < size:
             self.flat[place] = memory.aligned(size, dtype)
         flat = self.flat[place]

@@ -214,10 +214,19 @@ def _cost(size: Shape, axes: Axes, shape: Shape, demand: Demand) -> int:
     """Bytes in flight for regions of ``size`` output voxels."""
     source = [min(ceil(n / axis.stride) + axis.extent // axis.stride + 1, full + 2 * axis.extent)
               for n, axis, full in zip(size, axes, shape, strict=True)]  # fmt: skip
-    padded = prod(source[:2]) * _up(source[2], LINE_BYTES // demand.computed)
+    padded = prod(source[:2]) * row_length(source[2], demand.computed)
     read = SOURCE_BUFFERS * demand.channels * (prod(source) * demand.stored + padded * demand.computed)
     write = demand.filters * prod(size) * (OUTPUT_BUFFERS * demand.written + demand.scratch)
     return read + write
+
+
+def row_length(width: int, itemsize: int) -> int:
+    """Return how many items lie between rows that each begin on a line of the cache.
+
+    >>> row_length(66, 4)
+    80
+    """
+    return _up(width, LINE_BYTES // itemsize)
 
 
 def _box(ranges: list[tuple[int, int]]) -> Box:

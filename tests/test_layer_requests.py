@@ -222,7 +222,7 @@ def test_the_shape_of_a_configuration_takes_neither_weights_nor_torch(spawn: Run
         "import sys; from conv3dt_cli.main import main; sys.argv = ['conv3dt', 'shape', '64,64,64', '--layer', "
         f"{str(tmp_path / 'layer.json')!r}]\n"
         "try: main()\n"
-        "finally: print(sorted({'torch', 'numpy', 'numba', 'nibabel', 'h5py'} & set(sys.modules)))"
+        "finally: print(sorted({'torch', 'numpy', 'llvmlite', 'nibabel', 'h5py'} & set(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1] == "[]"

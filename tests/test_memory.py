@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Run, save_nifti
 
 LIMIT = 300_000_000
+LOW_LIMIT = 200_000_000
 
 
 def peak(spawn: Run, folder: Path, planes: int, source: str, target: str, *options: str) -> int:
@@ -42,10 +43,10 @@ def test_upsampled_logits_are_never_held(spawn: Run, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = spawn(
         "upsample", tmp_path / "logits.nii", tmp_path / "labels.nii.gz", "--channels-last", "--per-channel",
-        "--reduce", "argmax", "--report", report, "-q", "--max-memory", str(LIMIT),
+        "--reduce", "argmax", "--report", report, "-q", "--max-memory", str(LOW_LIMIT),
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert json.loads(report.read_text())["run"]["peak_bytes"] <= LIMIT
+    assert json.loads(report.read_text())["run"]["peak_bytes"] <= LOW_LIMIT
 
 
 @pytest.mark.slow

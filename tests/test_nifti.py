@@ -328,3 +328,13 @@ def test_the_input_itself_may_be_overwritten(run: Run, tmp_path: Path, suffix: s
     assert run("upsample", place, place, "--overwrite").code == 0
     assert place.read_bytes() == (tmp_path / f"other{suffix}").read_bytes()
     assert listing(tmp_path) == [f"other{suffix}", f"scan{suffix}"]
+
+
+@pytest.mark.parametrize("edge", [8, 80])
+def test_many_short_runs_and_many_long_ones_are_read_and_written(run: Run, tmp_path: Path, edge: int) -> None:
+    """A slab of 70 channels is 70 runs: short ones go through a map of the file, long ones are read one by one."""
+    volume = np.random.default_rng(0).integers(0, 1000, (edge, edge, 4, 70)).astype(np.int16)
+    source, target = save_nifti(tmp_path / "a.nii", volume), tmp_path / "b.nii"
+    options = ("--channels-last", "--per-channel", "--kernel", "nearest", "--tile", f"{2 * edge},{2 * edge},4")
+    assert run("upsample", source, target, *options).code == 0
+    np.testing.assert_array_equal(load(target), volume.repeat(2, 0).repeat(2, 1).repeat(2, 2))

@@ -69,23 +69,23 @@ Operand = Union["Value", float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A vector that was computed on a sheet; Python's signs write the instruction, numbers count as constants."""
+    """Floats, or truths, computed on a sheet; Python's signs write the instruction, numbers count as constants."""
 
     sheet: Sheet
     type: Type
     name: str
 
     def __add__(self, other: Operand) -> Value:
-        return self._with("fadd", "add", other)
+        return self._with("fadd", other)
 
     def __sub__(self, other: Operand) -> Value:
-        return self._with("fsub", "sub", other)
+        return self._with("fsub", other)
 
     def __mul__(self, other: Operand) -> Value:
-        return self._with("fmul", "mul", other)
+        return self._with("fmul", other)
 
     def __truediv__(self, other: Operand) -> Value:
-        return self._with("fdiv", "sdiv", other)
+        return self._with("fdiv", other)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -113,10 +113,10 @@ class Value:
         return self._compare("une", other)
 
     def __or__(self, other: Value) -> Value:
-        return self._with("or", "or", other)
+        return self._with("or", other)
 
     def __and__(self, other: Value) -> Value:
-        return self._with("and", "and", other)
+        return self._with("and", other)
 
     def constant(self, value: float) -> Value:
         """A value of the same type with the same number in each lane."""
@@ -125,8 +125,7 @@ class Value:
     def _operand(self, other: Operand) -> str:
         return other.name if isinstance(other, Value) else self.type.all(other)
 
-    def _with(self, on_floats: str, on_whole: str, other: Operand) -> Value:
-        operation = on_floats if self.type.is_float else on_whole
+    def _with(self, operation: str, other: Operand) -> Value:
         return self.sheet.let(self.type, f"{operation} {self.type} {self.name}, {self._operand(other)}")
 
     def _compare(self, how: str, other: Operand) -> Value:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LINE_BYTES = 64
+from conv3dt.plan import LINE_BYTES, row_length
 
 
 def address(array: NDArray[Any]) -> int:
@@ -25,16 +25,6 @@ def aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     raw = np.zeros(count * dtype.itemsize + LINE_BYTES, np.uint8)
     first = -address(raw) % LINE_BYTES
     return raw[first : first + count * dtype.itemsize].view(dtype)
-
-
-def row_length(width: int, itemsize: int) -> int:
-    """Return how many items lie between the rows of an array whose every row begins on a line.
-
-    >>> row_length(66, 4)
-    80
-    """
-    step = LINE_BYTES // itemsize
-    return -(-width // step) * step
 
 
 def in_rows(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from operator import or_
 
 from conv3dt.engine.activation import activate
 from conv3dt.engine.ir import Sheet, Type, Value, interleaved, where
-from conv3dt.engine.memory import LINE_BYTES
 from conv3dt.engine.recipe import Block, Recipe, Row
+from conv3dt.plan import LINE_BYTES
 
 PREFETCH_BYTES = 4096
 """How far ahead of the stores lines of memory are asked for: processors stop at the end of a page by themselves."""

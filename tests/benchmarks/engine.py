@@ -139,9 +139,10 @@ def _engine(case: Case, threads: int) -> tuple[Callable[[], Any], Any]:
 
     from conv3dt.engine.choose import choose
     from conv3dt.engine.finish import Storage
-    from conv3dt.engine.memory import aligned, in_rows, row_length
+    from conv3dt.engine.memory import aligned, in_rows
     from conv3dt.layer.concrete import Layer
     from conv3dt.layer.config import layer_config
+    from conv3dt.plan import row_length
 
     whole = case.dtype != "float32"
     config = layer_config(
