@@ -13,7 +13,7 @@ is filled; ratios are in turn, in one run):
 * numba on Python text, its loops vectorised by LLVM: 0.5-0.8 of fill for few taps, but a block of sums cannot be held
   in registers: 15-40 GFLOP/s a thread for several channels and many taps, where explicit vectors reach 100-200;
   importing it took 0.35 s and compiling 1-2 s, where LLVM by itself takes 0.03 s;
-* torch on channels-last tensors for many channels: 2.5-3.3 times its default layout, where the loops have 5-10;
+* torch on channels-last tensors for many channels: 2.5-3.3 times its default layout, where the loops have 4-10;
 * weights in named scalars before the row (numba): spilled; broadcast where they are used they cost nothing;
 * no prefetching: 0.55-0.7 of fill; 1 kB ahead 0.65-0.75; 4 kB ahead 0.75-0.9; more is no better;
 * each shifted neighbour loaded by itself: 1.4 times as long in the cache, since most such loads straddle two lines;
@@ -23,7 +23,7 @@ is filled; ratios are in turn, in one run):
 * eight vectors side by side in place of four: no difference; shuffling three phases as one wide vector: half as fast;
 * stores past the cache: rows of most widths do not begin where such stores must;
 * three passes of an outer product over whole planes, called from Python one by one: 0.3 of fill for k8 s2; in bands of
-  rows within one function 0.45-0.6; bands of 16 or 256 kB: a tenth slower;
+  rows within one function 0.4-0.5; bands of 16 or 256 kB: a tenth slower;
 * counting clipped values vector by vector: int16 took 1.2-1.6 times as long as float32; now only where there are any.
 
 Limits that no loop can pass: 60 times torch for k4 s2 would be 1.3-1.5 times the rate of filling memory (torch takes
