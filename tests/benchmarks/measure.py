@@ -15,6 +15,9 @@ from statistics import median
 PAUSE = 0.1
 """Seconds between one and the next: threads of OpenMP keep their cores busy for a while after their work is done."""
 
+WARM = 0.05
+"""Seconds of work after which a processor that had paused is at its full rate (one call of 5 ms is not enough)."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -69,8 +72,8 @@ def in_turn(
         rounds: how often.
         before: runs before each and is not counted; ``os.sync`` where files are written, or who waits for the disk
             waits for what the one before left behind.
-        warm: whether each runs once more right before it is timed: caches and threads are then as they are in the
-            middle of a long run, not as the one before left them.
+        warm: whether each runs for `WARM` right before it is timed: caches, threads and the processor's clock are then
+            as they are in the middle of a long run, not as the one before or the pause left them.
     """
     for function in functions:
         function()
@@ -79,7 +82,8 @@ def in_turn(
         for function, seconds in zip(functions, times, strict=True):
             before()
             time.sleep(PAUSE)
-            if warm:
+            begin = time.perf_counter()
+            while warm and time.perf_counter() - begin < WARM:
                 function()
             start = time.perf_counter()
             function()
