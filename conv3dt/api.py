@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from conv3dt.io.volume import VolumeInfo
     from conv3dt.job import Job
     from conv3dt.report import Report
+    from conv3dt.resources import Resources
 
 
 def output_shape(
@@ -110,16 +111,23 @@ def upsample(
 
     from conv3dt.errors import ArgumentError
     from conv3dt.io import array as arrays
+    from conv3dt.job import make_job
     from conv3dt.pipeline import run
 
     request = _request(layer)
     source, info = _in_memory(volume, axes, data_format or request.data_format)
     is_array = isinstance(volume, np.ndarray)
-    form = "array" if is_array else "nifti"
-    job = _job(
-        info, request, "the result", form, align=align, dtype=dtype, device=device, threads=threads,
-        max_memory=max_memory, tile=tile,
-    )  # fmt: skip
+    job = make_job(
+        info,
+        request.concrete(info.channels),
+        path="the result",
+        form="array" if is_array else "nii",
+        align=align,
+        dtype=np.dtype(dtype).name if isinstance(dtype, type) or hasattr(dtype, "name") else dtype,
+        device=device,
+        tile=tile,
+        limits=_limits(threads, max_memory),
+    )
     result = arrays.matching(out, job.target)
     if out is not None and np.may_share_memory(out, volume):
         raise ArgumentError("out must not share memory with the volume; give an array of its own")
@@ -133,28 +141,33 @@ def upsample_file(
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    axes: str | None = None,
-    data_format: str | None = None,
-    align: str = "kernel",
-    dtype: Any = None,
-    device: str = "auto",
-    threads: int | None = None,
-    max_memory: Any = None,
-    tile: Any = None,
+    out_format: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    resume: bool = False,
+    sidecar: bool = False,
+    self_check: bool = False,
     start: Any = None,
-    **layer: Any,
+    **options: Any,
 ) -> Report:
     """Upsample a volume from a file into a file, region by region.
 
+    A run that was killed leaves what it had made durable, and the next one for the same output, with the same
+    arguments, goes on from there; the bytes of the output are the same as without the kill.
+
     Args:
-        input: ``.nii``, ``.nii.gz`` or ``file.h5:/dataset``.
+        input: ``.nii``, ``.nii.gz`` or ``file.h5:/dataset``; ``-`` is NIfTI from standard input, packed or not.
         output: likewise; written under another name and renamed when it is whole.
+        out_format: ``nii`` or ``nii.gz``, for standard output; like the input if not given.
         overwrite: whether an existing output may be replaced.
         dry_run: resolve and report everything, write nothing.
+        resume: leave what is done also where the run is interrupted or fails, for the next to go on from.
+        sidecar: write a JSON file beside the output, with a record that `verify_file` can prove the output by.
+        self_check: compute a sample of the output again in float64 before it gets its name.
         start: called with the number of output voxels, returns a function that is told how many are written.
-        axes, data_format, align, dtype, device, threads, max_memory, tile, **layer: as in `upsample`.
+        **options: as in `upsample`; and ``like``: a volume that says the strides, and whose grid the output must
+            have; ``rescale``: integers get a slope with which nothing is clipped; ``nan``: ``keep``, ``zero`` or
+            ``error``; ``strict_header``: refuse if a header field would be lost.
 
     Returns:
         The report; without ``run`` for a dry run.
@@ -162,21 +175,23 @@ def upsample_file(
     Raises:
         Conv3dtError: a child that says what is wrong; nothing is left under the output's name then.
     """
-    from conv3dt.describe import job_report
-    from conv3dt.io.files import check_output, output_format, read_info
+    from conv3dt.file_run import FileRun
+    from conv3dt.settings import split
+    from conv3dt.single import report_of
 
-    input, output = os.fspath(input), os.fspath(output)
-    form = output_format(output)
-    request = _request(layer)
-    info = read_info(input, axes=axes, data_format=data_format or request.data_format)
-    check_output(output, overwrite=overwrite)
-    job = _job(
-        info, request, output, form, align=align, dtype=dtype, device=device, threads=threads, max_memory=max_memory,
-        tile=tile,
-    )  # fmt: skip
-    if dry_run:
-        return job_report(job, align)
-    return _run_files(job, align, overwrite, start)
+    settings, layer = split(options)
+    wanted = FileRun(
+        os.fspath(input),
+        os.fspath(output),
+        _request(layer),
+        settings,
+        _limits(settings.threads, settings.max_memory),
+        out_format=out_format,
+        overwrite=overwrite,
+        keep=resume,
+        self_check=self_check,
+    )
+    return report_of(wanted, options if sidecar else None, dry_run=dry_run, start=start)
 
 
 def _request(layer: dict[str, Any]) -> LayerRequest:
@@ -188,55 +203,10 @@ def _request(layer: dict[str, Any]) -> LayerRequest:
     return LayerRequest(**layer)
 
 
-def _run_files(job: Job, align: str, overwrite: bool, start: Any) -> Report:
-    from contextlib import closing
-    from math import prod
-    from time import perf_counter
-
-    from conv3dt.describe import job_report
-    from conv3dt.io.files import create_sink, open_source
-    from conv3dt.pipeline import run
-    from conv3dt.resources import peak
-
-    in_order = job.plan.in_slabs and job.source.in_file_order and job.target.in_file_order
-    sink = create_sink(job.target.path, job.target, overwrite=overwrite, threads=job.choice.threads, in_order=in_order)
-    try:
-        with closing(open_source(job.source, threads=job.choice.threads, in_order=in_order)) as source:
-            tally = run(job, source, sink, start(prod(job.target.space) * job.plan.batch) if start else None)
-            source.finish()
-        clock = perf_counter()
-        sink.commit()
-    except BaseException:
-        sink.abort()
-        raise
-    tally.write_s += perf_counter() - clock
-    tally.wall_s += perf_counter() - clock
-    return job_report(job, align, tally, peak())
-
-
-def _job(
-    info: VolumeInfo, request: LayerRequest, path: str, form: str, *, align: str, dtype: Any, device: str,
-    threads: int | None, max_memory: Any, tile: Any,
-) -> Job:  # fmt: skip
-    from conv3dt.job import make_job
+def _limits(threads: Any, max_memory: Any) -> Resources:
     from conv3dt.resources import resources
 
-    if isinstance(dtype, type) or hasattr(dtype, "name"):  # NumPy's own ways to say a type
-        import numpy as np
-
-        dtype = np.dtype(dtype).name
-
-    return make_job(
-        info,
-        request.concrete(info.channels),
-        path=path,
-        form=form,
-        align=align,
-        dtype=dtype,
-        device=device,
-        tile=tile,
-        limits=resources(threads=threads, max_memory=max_memory),
-    )
+    return resources(threads=threads, max_memory=max_memory)
 
 
 def _in_memory(volume: Any, axes: str | None, data_format: str | None) -> tuple[Any, VolumeInfo]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conv3dt.io.volume import LABEL_INTENT
+from conv3dt.ledger import ledger
 from conv3dt.report import (
     AxisFacts,
+    HeaderFact,
     LayerFacts,
     PlanFacts,
+    ProofFacts,
     Report,
     RunFacts,
     VolumeFacts,
@@ -39,21 +42,28 @@ def volume_facts(info: VolumeInfo) -> VolumeFacts:
     )
 
 
-def job_report(job: Job, align: str, tally: Tally | None = None, peak_bytes: int = 0) -> Report:
+def job_report(job: Job, tally: Tally | None = None, peak_bytes: int = 0, proof: ProofFacts | None = None) -> Report:
     """Return the report of a job: planned, or done if there is a tally."""
     return Report(
         version=__version__,
         input=volume_facts(job.source),
         output=volume_facts(job.target),
-        layer=_layer(job, align),
+        layer=_layer(job),
         axes=_axes(job),
         plan=_plan(job),
-        run=None if tally is None else _run(tally, peak_bytes),
+        run=None if tally is None else _run(job, tally, peak_bytes),
         warnings=tuple(_warnings(job, tally)),
+        header=header_facts(job),
+        proof=proof,
     )
 
 
-def _layer(job: Job, align: str) -> LayerFacts:
+def header_facts(job: Job) -> tuple[HeaderFact, ...]:
+    """Return what becomes of each field of the input's header."""
+    return ledger(job.source, job.target, like=job.like, foreign=job.source.foreign)
+
+
+def _layer(job: Job) -> LayerFacts:
     config = job.layer.config
     return LayerFacts(
         name=job.layer.name,
@@ -67,7 +77,7 @@ def _layer(job: Job, align: str) -> LayerFacts:
         activation=config.activation,
         use_bias=job.layer.bias is not None,
         boundary=job.layer.boundary,
-        align=align,
+        align=job.align,
         layout=job.layer.layout,
         per_channel=job.layer.per_channel,
         reduce=job.layer.reduce,
@@ -97,22 +107,33 @@ def _plan(job: Job) -> PlanFacts:
     )
 
 
-def _run(tally: Tally, peak_bytes: int) -> RunFacts:
+def _run(job: Job, tally: Tally, peak_bytes: int) -> RunFacts:
     return RunFacts(
         start_s=tally.start_s,
         read_s=tally.read_s,
         compute_s=tally.compute_s,
         write_s=tally.write_s,
         total_s=tally.wall_s,
-        voxels_per_s=tally.written / tally.wall_s if tally.wall_s else 0.0,
+        voxels_per_s=tally.counts.written / tally.wall_s if tally.wall_s else 0.0,
         peak_bytes=peak_bytes,
-        clipped=tally.clipped,
-        not_finite=tally.not_finite,
+        clipped=tally.counts.clipped,
+        not_finite=tally.counts.not_finite,
+        first_not_finite=tally.counts.first_not_finite,
+        resumed_regions=tally.resumed,
+        headroom=_headroom(job, tally),
     )
 
 
+def _headroom(job: Job, tally: Tally) -> float | None:
+    """How much of the integers' range was left over by what came out."""
+    low, high, limits = tally.counts.low, tally.counts.high, job.storage.limits
+    if low is None or high is None or limits is None:
+        return None
+    return 1 - max(high / limits[1], low / limits[0] if limits[0] else 0.0)
+
+
 def _warnings(job: Job, tally: Tally | None) -> list[str]:
-    found = []
+    found = list(job.notes)
     if not job.layer.kernel.any():
         found.append(f"the kernel {job.layer.name} is all zeros: the output holds nothing but the bias")
     if "strides" in job.layer.assumed:
@@ -135,11 +156,15 @@ def _warnings(job: Job, tally: Tally | None) -> list[str]:
             found.append("the header's extensions are too large for an HDF5 attribute and are left out")
     if tally is None:
         return found
-    if tally.clipped:
-        share = 100 * tally.clipped / max(tally.written * job.filters, 1)
-        found.append(f"{tally.clipped} values ({share:.2g} %) did not fit {job.storage.dtype} and were clipped")
-    if tally.rounded:
-        found.append(f"{tally.rounded} input voxels are beyond 2^53, where whole numbers are rounded")
-    if tally.not_finite:
-        found.append(f"{tally.not_finite} input voxels are NaN or infinite and spoil what the kernel reaches")
+    if tally.counts.clipped:
+        share = 100 * tally.counts.clipped / max(tally.counts.written * job.filters, 1)
+        found.append(f"{tally.counts.clipped} values ({share:.2g} %) did not fit {job.storage.dtype} and were clipped")
+    if tally.counts.rounded:
+        found.append(f"{tally.counts.rounded} input voxels are beyond 2^53, where whole numbers are rounded")
+    if tally.counts.not_finite:
+        became = (
+            "were taken as zero" if job.nan == "zero" else "spoil what the kernel reaches (--nan zero takes them as 0)"
+        )
+        place = f"the first at {tally.counts.first_not_finite}"
+        found.append(f"{tally.counts.not_finite} input voxels are NaN or infinite, {place}, and {became}")
     return found

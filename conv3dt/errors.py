@@ -37,6 +37,12 @@ class StreamError(Conv3dtError, OSError):
     exit_code = 74
 
 
+class ReaderGoneError(Conv3dtError, OSError):
+    """Who read the pipe that was written into has closed it: enough, which is no one's fault and needs no word."""
+
+    exit_code = 141
+
+
 class DoesNotFitError(Conv3dtError, MemoryError):
     """The limits given leave no room for the smallest step; other limits may."""
 

@@ -135,14 +135,14 @@ def shape_of_file(
         source,
         request.concrete(source.channels) if request.has_weights else request.stand_in(source.channels),
         path="(output)",
-        form="hdf5" if source.format == "hdf5" else "nifti",
+        form="hdf5" if source.format == "hdf5" else "nii.gz" if source.compressed else "nii",
         align=align,
         dtype=dtype,
         device="cpu",
         tile=None,
         limits=resources(),
     )
-    return job_report(job, align)
+    return job_report(job)
 
 
 def facts_of_file(path: str, *, axes: str | None = None, data_format: str | None = None) -> dict[str, Any]:

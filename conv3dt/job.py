@@ -12,7 +12,7 @@ from conv3dt.affine import Placement, place
 from conv3dt.axes import SPATIAL, upsampled_axes
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
-from conv3dt.errors import DataError
+from conv3dt.errors import ArgumentError, DataError
 from conv3dt.io.volume import LABEL_INTENT, VolumeInfo
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import DTYPES, check_choice, triple
@@ -21,6 +21,8 @@ from conv3dt.plan import Demand, Plan, make_plan
 from conv3dt.resources import Resources
 
 MOST_BYTES = 2**60
+NAN_RULES = ("keep", "zero", "error")
+NIFTI = ("nii", "nii.gz")
 HDF5_BYTES = 32 * 2**20
 STREAM_BYTES = 16 * 2**20
 
@@ -37,6 +39,9 @@ class Job:
         choice: engine and device.
         plan: regions, in walk order.
         backwards: whether walk order is the listed order reversed (first axis fastest).
+        align: the convention of ``placement``; nan: one of `NAN_RULES`; rescaled: whether the
+            slope was chosen for what can come out.
+        like: the volume whose grid the target has; notes: what could not be compared with it.
     """
 
     source: VolumeInfo
@@ -48,6 +53,11 @@ class Job:
     choice: Choice
     plan: Plan
     backwards: bool
+    align: str = "kernel"
+    nan: str = "keep"
+    rescaled: bool = False
+    like: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -71,6 +81,9 @@ def make_job(
     device: str,
     tile: Any,
     limits: Resources,
+    nan: str = "keep",
+    spread: tuple[float, float] | None = None,
+    reference: VolumeInfo | None = None,
 ) -> Job:
     """Resolve a run.
 
@@ -78,23 +91,35 @@ def make_job(
         source: the input's header.
         layer: axes as the input lists them.
         path: of the output.
-        form: ``nifti``, ``hdf5`` or ``array``.
+        form: ``nii``, ``nii.gz``, ``hdf5`` or ``array``.
         align: see `affine.place`.
         dtype: one of `DTYPES`, or None: ``same`` for the kernel ``nearest``, which makes no new values, the smallest
             unsigned type that holds the labels for an argmax, else float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         tile: output voxels per axis of a region, one number or three as listed; None chooses.
         limits: threads and memory.
+        nan: what becomes of NaN and infinite voxels: they stay, become zero, or end the run.
+        spread: least and greatest value of the input, for integers with a slope that lets nothing be clipped.
+        reference: a volume whose grid the output must have.
     """
+    check_choice("nan", nan, NAN_RULES)
     check_channels(
         layer.channels, per_channel=layer.per_channel, name=layer.name, path=source.path, shape=source.shape,
         axes=source.axes,
     )  # fmt: skip
     computed = source.channels if layer.per_channel else layer.filters
     storage = Storage(np.dtype(label_type(computed, dtype))) if layer.argmax else _storage(source, layer, dtype, form)
+    if spread is not None:
+        storage = _rescaled(storage, layer, spread)
     _check_taps(layer, storage)
     placement = place(layer.config.axes, align, layer.kernel)
     target = _target(source, layer, placement, storage, path, form)
+    notes: tuple[str, ...] = ()
+    if reference is not None:
+        from conv3dt.like import check_like, pinned
+
+        notes = check_like(target, reference, source=source, layer=layer, align=align)
+        target = pinned(target, reference)
     backwards = source.fortran or target.fortran
     walked = layer.reversed() if backwards else layer
     if max(source.nbytes, target.nbytes) > MOST_BYTES:
@@ -103,7 +128,6 @@ def make_job(
     voxels = batch * prod(target.space)
     many = computed if layer.per_channel else 1
     choice = choose(layer.config, layer.channels, voxels * many, device=device, threads=limits.threads)
-    streams = (target.compressed and target.fortran) or (source.compressed and source.fortran)
     demand = Demand(
         channels=layer.channels * many,
         filters=target.channels,
@@ -128,9 +152,12 @@ def make_job(
         ),
         tile=None if tile is None else turn(triple("tile", tile)),
         chunks=turn(_chunks(target)),
-        slabs=bool(streams),
+        slabs=source.is_stream or target.is_stream,
     )
-    return Job(source, target, layer, walked, placement, storage, choice, plan, backwards)
+    return Job(
+        source, target, layer, walked, placement, storage, choice, plan, backwards, align, nan,
+        rescaled=spread is not None, like=None if reference is None else reference.path, notes=notes,
+    )  # fmt: skip
 
 
 def _check_taps(layer: Layer, storage: Storage) -> None:
@@ -145,13 +172,22 @@ def _storage(source: VolumeInfo, layer: Layer, dtype: str | None, form: str) -> 
     if dtype != "same":
         return Storage(np.dtype(dtype))
     kind = source.dtype.newbyteorder("=")
-    if form == "nifti":
+    if form in NIFTI:
         from conv3dt.io.nifti_header import UNSAFE
 
         kind = np.dtype(UNSAFE.get(kind.name, kind.name))
     elif kind.kind == "b":
         kind = np.dtype(np.uint8)
     return Storage(kind, source.slope, source.inter)
+
+
+def _rescaled(storage: Storage, layer: Layer, spread: tuple[float, float]) -> Storage:
+    """The same integers with the finest slope that holds whatever can come out of inputs in ``spread``."""
+    if storage.limits is None:
+        raise ArgumentError(f"rescale is for integers, got dtype {storage.dtype}; say --dtype int16, uint16 or uint8")
+    from conv3dt.bound import output_bounds, scaling
+
+    return Storage(storage.dtype, *scaling(storage.dtype, *output_bounds(layer, *spread)))
 
 
 def _target(
@@ -170,17 +206,22 @@ def _target(
         affine=affine,
         spacing=_divided(source.spacing, placement.strides),
         header=None,
+        foreign=(),
         attributes={},
         layout={},
     )
-    header = _header(source, placement, shape, storage, form)
+    header = _header(source, placement, axes, shape, storage, form)
+    if header is not None and layer.reduce is not None:
+        header["cal_min"], header["cal_max"] = 0, 0
     if header is not None and layer.argmax:
-        header["intent_code"], header["cal_min"], header["cal_max"] = LABEL_INTENT, 0, 0
-    if form == "nifti":
+        if int(header["intent_code"]) not in (0, LABEL_INTENT):
+            header["intent_p1"], header["intent_p2"], header["intent_p3"], header["intent_name"] = 0, 0, 0, b""
+        header["intent_code"] = LABEL_INTENT
+    if form in NIFTI:
         from conv3dt.io import nifti_header
 
         version = "nifti2" if header.sizeof_hdr == 540 else "nifti1"
-        packed = path.lower().endswith(".gz")
+        packed = form == "nii.gz"
         place = nifti_header.world(header)  # as the file can say it: without sform and qform it has no origin
         return replace(common, format=version, fortran=True, compressed=packed, header=header, affine=place)
     if form == "array":
@@ -197,24 +238,29 @@ def _target(
     )
 
 
-def _header(source: VolumeInfo, placement: Placement, shape: tuple[int, ...], storage: Storage, form: str) -> Any:
+def _header(
+    source: VolumeInfo, placement: Placement, target_axes: str, shape: tuple[int, ...], storage: Storage, form: str
+) -> Any:
     header = source.header
-    if header is None and form != "nifti":
+    if header is None and form not in NIFTI:
         return None
     from conv3dt.io import nifti_header
 
     if header is None:
         header = nifti_header.fresh(source.spacing, source.affine, source.unit)
     axes = source.axes if source.header is not None else "ijk"
+    if source.format == "hdf5" and source.header is not None:  # a stored header lists space first, as NIfTI does
+        axes = _space_first(source.axes, source.shape)[0]
+    shape = _space_first(target_axes, shape)[1]
     return nifti_header.upsampled(header, axes, placement, shape, storage.dtype, (storage.slope, storage.inter))
 
 
 def _target_axes(source: VolumeInfo, layer: Layer, form: str) -> tuple[str, tuple[int, ...]]:
     filters = None if layer.argmax else source.channels if layer.per_channel else layer.filters
     axes, shape = upsampled_axes(source.axes, source.shape, layer.config.output_shape(source.space), filters)
-    if form == "nifti":
+    if form in NIFTI:
         axes, shape = _space_first(axes, shape)
-    if form == "nifti" and len(axes) > 7:
+    if form in NIFTI and len(axes) > 7:
         raise DataError(f"{source.path}: the output would have {len(axes)} axes; NIfTI has at most 7, write HDF5")
     return axes, shape
 

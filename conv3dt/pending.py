@@ -1,4 +1,9 @@
-"""How does a file appear whole or not at all?  Written under another name, made durable, then renamed."""
+"""How does a file appear whole or not at all?  Written under another name, made durable, then renamed.
+
+The passing name of ``up.nii`` is ``.conv3dt-part-up.nii``; a lock on it says that a run is alive.  What a killed run
+left there is gone on from, or swept away by the next run for the same output; two runs at once do not meet, the second
+takes a name of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +14,65 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from conv3dt.errors import OutputError, StreamError
+from conv3dt.errors import OutputError, ReaderGoneError, StreamError
+
+PREFIX = ".conv3dt-part-"
+MOST_NAME = 200
+"""Bytes of a name that its passing name keeps: file systems allow 255."""
+SIBLINGS = ("journal", "journal-new", "spool")
+"""Further passing files that may lie beside the first."""
 
 
 class PendingFile:
     """A file on its way: ``work`` is where it is written, ``path`` where it will be."""
 
-    def __init__(self, path: str, *, overwrite: bool) -> None:
+    def __init__(self, path: str, *, overwrite: bool, going_on: bool = False) -> None:
         """Create the file under its passing name.
+
+        Args:
+            path: of the file to be.
+            overwrite: whether an existing one may be replaced.
+            going_on: leave what a killed run left under that name, and beside it; else it is swept away.
 
         Raises:
             OutputError: the target exists and may not be replaced, or its folder refuses.
         """
         self.path = check_target(path, overwrite=overwrite)
         self._replaces = overwrite
+        self._descriptor = -1
         try:
-            descriptor, work = tempfile.mkstemp(".part", f".{self.path.name[:200]}.", self.path.parent)
-            os.fchmod(descriptor, _mode(self.path))
-            os.close(descriptor)
+            self._descriptor, self.work = self._take()
+            os.fchmod(self._descriptor, _mode(self.path))
+            if not going_on:
+                self.clear()
         except OSError as error:
+            self._let_go()
             raise OutputError(f"output {path}: cannot be created: {error.strerror}") from None
-        self.work = Path(work)
+
+    def _take(self) -> tuple[int, Path]:
+        """Return a file that no other run has: under the usual name, or under one of its own."""
+        end = os.fsencode(self.path.name)[-MOST_NAME:].decode(errors="ignore")
+        usual = self.path.parent / (PREFIX + end)
+        descriptor = _locked(usual)
+        if descriptor is not None:
+            return descriptor, usual
+        descriptor, name = tempfile.mkstemp("-" + end, PREFIX, self.path.parent)
+        return descriptor, Path(name)
+
+    def sibling(self, kind: str) -> Path:
+        """Return the name of a further passing file, which goes when this one does."""
+        assert kind in SIBLINGS
+        return self.work.with_name(f"{self.work.name}-{kind}")
+
+    def clear(self) -> None:
+        """Begin afresh: an empty file, nothing beside it."""
+        os.ftruncate(self._descriptor, 0)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        for kind in SIBLINGS:
+            with suppress(OSError):
+                self.sibling(kind).unlink()
 
     def commit(self) -> None:
         """Make the file durable and give it its name.
@@ -37,13 +80,21 @@ class PendingFile:
         Raises:
             OutputError: another run made a file of that name meanwhile, and it may not be replaced.
         """
+        self.sync()
         with writing(str(self.path)):
-            descriptor = os.open(self.work, os.O_RDONLY)
+            self._name()
+            self._sweep()
+            _sync_folder(self.path.parent)
+        self._let_go()
+
+    def sync(self) -> None:
+        """Make what was written so far durable."""
+        with writing(str(self.path)):
+            descriptor = os.open(self.work, os.O_RDONLY)  # by name: a library may have put a file of its own there
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            self._name()
 
     def _name(self) -> None:
         if self._replaces:
@@ -58,10 +109,18 @@ class PendingFile:
             return
         self.work.unlink()
 
-    def abort(self) -> None:
-        """Leave nothing behind."""
-        with suppress(OSError):
-            self.work.unlink()
+    def abort(self, *, keep: bool = False) -> None:
+        """Leave nothing behind; or everything, for the next run to go on from."""
+        if self._descriptor >= 0 and not keep:
+            self._sweep()
+            with suppress(OSError):
+                self.work.unlink()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     def reserve(self, count: int) -> None:
         """Take ``count`` bytes of disk now rather than fail half-way.
@@ -86,13 +145,64 @@ class PendingFile:
             ) from None
 
 
+def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
+    """Write a small file, whole or not at all.
+
+    Raises:
+        OutputError, StreamError: it exists and may not be replaced, or it cannot be written.
+    """
+    pending = PendingFile(path, overwrite=overwrite)
+    try:
+        with writing(path):
+            pending.work.write_bytes(content)
+        pending.commit()
+    finally:
+        pending.abort()
+
+
+def _locked(path: Path) -> int | None:
+    """Open a file, made if it is not there, that no living run holds; None if one does, or nothing can be locked."""
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        return None
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
+                    return descriptor
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)  # whoever held it gave it its name, or took it away, between the two calls
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name durable too, where folders can be synced."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _mode(path: Path) -> int:
     """The permissions of the file to be replaced, or those of any new file."""
     if path.exists():
         return path.stat().st_mode & 0o777
+    return 0o666 & ~_mask()
+
+
+def _mask() -> int:
+    """The mask for new files; from the system where it tells, for to ask for it is to set it, in all threads."""
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/self/status").read_text().split("Umask:")[1].split()[0], 8)
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return mask
 
 
 def check_target(path: str, *, overwrite: bool) -> Path:
@@ -125,7 +235,7 @@ def writing(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (StreamError, OutputError):
+    except (StreamError, OutputError, ReaderGoneError):
         raise
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from conv3dt.axes import SPATIAL
 from conv3dt.engine import memory
+from conv3dt.errors import DataError
 from conv3dt.geometry import reflect
 from conv3dt.io.volume import Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
@@ -23,27 +24,55 @@ Progress = Callable[[int], None]
 
 
 @dataclass(slots=True)
+class Counts:
+    """What was met in a region, or in all that are written.
+
+    Attributes:
+        regions: done; written: output voxels.
+        clipped: values that did not fit an integer type.
+        not_finite: NaN and infinite input voxels; first_not_finite: the first one's index, axes as listed.
+        rounded: 64-bit input voxels beyond 2^53, which no float holds exactly; those that two regions read count twice.
+        low, high: the least and the greatest stored number, where integers are rescaled.
+    """
+
+    regions: int = 0
+    written: int = 0
+    clipped: int = 0
+    not_finite: int = 0
+    first_not_finite: tuple[int, ...] | None = None
+    rounded: int = 0
+    low: int | None = None
+    high: int | None = None
+
+    def add(self, other: Counts) -> None:
+        """Count what was met in one region more."""
+        for name in ("regions", "written", "clipped", "not_finite", "rounded"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.first_not_finite = self.first_not_finite or other.first_not_finite
+        self.low = min((n for n in (self.low, other.low) if n is not None), default=None)
+        self.high = max((n for n in (self.high, other.high) if n is not None), default=None)
+
+
+@dataclass(slots=True)
 class Tally:
     """What happened in a run.
 
     Attributes:
+        counts: of all regions written.
         read_s, compute_s, write_s: seconds spent in each, side by side; wall_s: from first to last.
         start_s: seconds to import and compile or load the engine.
-        regions: done; written: output voxels.
-        clipped: values that did not fit an integer type; not_finite: NaN and infinite input voxels.
-        rounded: 64-bit input voxels beyond 2^53, which no float holds exactly; those that two regions read count twice.
+        resumed: regions that an earlier run had written.
+        broken: whether a region could not be written.
     """
 
+    counts: Counts = field(default_factory=Counts)
     read_s: float = 0.0
     compute_s: float = 0.0
     write_s: float = 0.0
     start_s: float = 0.0
     wall_s: float = 0.0
-    regions: int = 0
-    written: int = 0
-    clipped: int = 0
-    not_finite: int = 0
-    rounded: int = 0
+    resumed: int = 0
+    broken: bool = False
 
 
 @dataclass(slots=True)
@@ -68,25 +97,39 @@ class _Step:
     number: int
     volume: tuple[int, ...]
     region: Region
+    counts: Counts
 
 
-def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) -> Tally:
+def run(
+    job: Job,
+    source: Source,
+    sink: Sink,
+    progress: Progress | None = None,
+    *,
+    done: Counts | None = None,
+    written: Callable[[Counts], None] | None = None,
+) -> Tally:
     """Run a job from a source into a sink.
 
     Args:
         job: what to do.
         source: gives regions of ``job.source``; sink: takes regions of ``job.target``.
         progress: called with the number of output voxels written so far.
+        done: what an earlier run wrote; only the regions behind are computed.
+        written: called behind each region that was written, before the next one is.
 
     Returns:
-        What happened.  The sink is neither committed nor aborted.
+        What happened.  The sink is neither finished nor aborted.
     """
     tally, begin = Tally(), time.perf_counter()
+    if done is not None:
+        tally.counts.add(done)
+        tally.resumed = done.regions
     sources, outputs = _Buffers(SOURCE_BUFFERS), _Buffers(OUTPUT_BUFFERS)
     engine = None
     reader, writer = ThreadPoolExecutor(1, "conv3dt-read"), ThreadPoolExecutor(1, "conv3dt-write")
     try:
-        steps = _steps(job)
+        steps = _steps(job, tally.resumed)
         step = next(steps, None)
         reading = reader.submit(_read, job, source, step, sources, tally) if step else None
         engine = job.choice.build(job.walked, job.storage)
@@ -103,9 +146,11 @@ def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) 
             shape = (job.filters, *step.region.target.shape)
             out = outputs.take(step.number, shape, job.storage.dtype, in_rows=False) if room is None else room
             clock = time.perf_counter()
-            tally.clipped += engine.compute(block, out)
+            step.counts.clipped = engine.compute(block, out)
+            _note_range(job, out, step.counts)
             tally.compute_s += time.perf_counter() - clock
-            writing.append(writer.submit(_write, job, sink, step, None if room is not None else out, tally, progress))
+            after = (tally, progress, written)
+            writing.append(writer.submit(_write, job, sink, step, None if room is not None else out, *after))
             step = upcoming
         for future in writing:
             future.result()
@@ -118,14 +163,16 @@ def run(job: Job, source: Source, sink: Sink, progress: Progress | None = None) 
     return tally
 
 
-def _steps(job: Job) -> Iterator[_Step]:
-    """All regions of all volumes; in file order, whichever axis that makes the slowest."""
+def _steps(job: Job, done: int) -> Iterator[_Step]:
+    """All regions of all volumes but the first ``done``; in file order, whichever axis that makes the slowest."""
     sizes = [job.source.shape[axis] for axis in job.source.batch]
     order = sizes[::-1] if job.backwards else sizes
     number = 0
     for volume in places(order):
         for region in job.plan.regions():
-            yield _Step(number, volume[::-1] if job.backwards else volume, region)
+            if number >= done:
+                counts = Counts(regions=1, written=prod(region.target.shape))
+                yield _Step(number, volume[::-1] if job.backwards else volume, region, counts)
             number += 1
 
 
@@ -142,10 +189,10 @@ def _read(job: Job, source: Source, step: _Step, buffers: _Buffers, tally: Tally
         with np.errstate(all="ignore"):  # what overflows float32 is infinite there, and counted
             _fill(job, region, _canonical(job, job.source, stored), buffer)
             if job.source.dtype.kind == "f":
-                tally.not_finite += _not_finite(job, region, buffer)
+                _treat_not_finite(job, step, buffer)
             elif job.source.dtype.itemsize == 8:
                 beyond = (stored > 2**53) if job.source.dtype.kind == "u" else (stored > 2**53) | (stored < -(2**53))
-                tally.rounded += int(np.count_nonzero(beyond))
+                step.counts.rounded = int(np.count_nonzero(beyond))
     tally.read_s += time.perf_counter() - clock
     return buffer
 
@@ -159,19 +206,36 @@ def _room(job: Job, sink: Sink, step: _Step) -> NDArray[Any] | None:
     return view if view.strides[3] == view.itemsize else None
 
 
+def _note_range(job: Job, out: NDArray[Any], counts: Counts) -> None:
+    """Note how far rescaled integers reach, for the report to say how much room there was."""
+    if job.rescaled:
+        counts.low, counts.high = int(out.min()), int(out.max())
+
+
 def _write(
-    job: Job, sink: Sink, step: _Step, out: NDArray[Any] | None, tally: Tally, progress: Progress | None
+    job: Job,
+    sink: Sink,
+    step: _Step,
+    out: NDArray[Any] | None,
+    tally: Tally,
+    progress: Progress | None,
+    written: Callable[[Counts], None] | None,
 ) -> None:
-    """Write a region, unless it was computed where it belongs."""
+    """Write a region, unless it was computed where it belongs; but none behind one that could not be written."""
+    if tally.broken:
+        return
+    tally.broken = True
     clock = time.perf_counter()
     if out is not None:
         index = _index(job, job.target, step, step.region.target.slices)
         sink.write(index, _listed(job, job.target, out))
-    tally.regions += 1
-    tally.written += prod(step.region.target.shape)
+    tally.counts.add(step.counts)
+    if written is not None:
+        written(tally.counts)
     tally.write_s += time.perf_counter() - clock
     if progress is not None:
-        progress(tally.written)
+        progress(tally.counts.written)
+    tally.broken = False
 
 
 def _index(job: Job, info: VolumeInfo, step: _Step, box: Index) -> Index:
@@ -266,15 +330,39 @@ def _scale(job: Job, values: NDArray[np.floating]) -> None:
         values += values.dtype.type(job.source.inter)
 
 
-def _not_finite(job: Job, region: Region, buffer: NDArray[np.floating]) -> int:
-    """Count the NaN and infinite voxels that belong to this region: input ``i`` to where output ``i * stride`` is."""
-    owned = [slice(None)]
+def _treat_not_finite(job: Job, step: _Step, buffer: NDArray[np.floating]) -> None:
+    """Count the NaN and infinite voxels that belong to this region, and do with all of them what was asked for.
+
+    Input ``i`` belongs to where output ``i * stride`` is.
+    """
+    if np.isfinite(buffer.sum()):
+        return
+    wrong = ~np.isfinite(buffer)
+    owned, origin = [slice(None)], [0]
     for axis, n, low, start, stop in zip(
-        job.plan.axes, job.plan.shape, region.source.start, region.target.start, region.target.stop, strict=True
-    ):
+        job.plan.axes, job.plan.shape, step.region.source.start, step.region.target.start, step.region.target.stop,
+        strict=True,
+    ):  # fmt: skip
         first, last = -(-start // axis.stride), min(-(-stop // axis.stride), n)
         owned.append(slice(max(first - low, 0), max(last - low, 0)))
-    block = buffer[tuple(owned)]
-    if np.isfinite(block.sum()):
-        return 0
-    return int(np.count_nonzero(~np.isfinite(block)))
+        origin.append(low + owned[-1].start)
+    places = wrong[tuple(owned)]
+    step.counts.not_finite = int(np.count_nonzero(places))
+    if step.counts.not_finite:
+        place = np.unravel_index(int(places.argmax()), places.shape)
+        first_place = [int(a) + b for a, b in zip(place, origin, strict=True)]
+        step.counts.first_not_finite = _listed_place(job, step, first_place)
+        if job.nan == "error":
+            raise DataError(
+                f"{job.source.path}: voxel {step.counts.first_not_finite} is NaN or infinite (axes "
+                f"{job.source.axes}); say --nan zero or --nan keep"
+            )
+    if job.nan == "zero":
+        buffer[wrong] = 0
+
+
+def _listed_place(job: Job, step: _Step, place: list[int]) -> tuple[int, ...]:
+    """``(channel, z, y, x)`` in walk order as an index into the input with all its axes."""
+    channel, *walked = place
+    index = _index(job, job.source, step, tuple(slice(n, n + 1) for n in walked))
+    return tuple(channel if letter == "c" else part.start for part, letter in zip(index, job.source.axes, strict=True))

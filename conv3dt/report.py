@@ -70,7 +70,10 @@ class LayerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """How the work is cut up; ``tile`` in output voxels, axes as the file lists them."""
+    """How the work is cut up; ``tile`` in output voxels, axes as the file lists them.
+
+    ``memory_bytes`` (of the process at its peak), ``disk_bytes`` (written) and ``seconds`` are what is expected.
+    """
 
     engine: str
     device: str
@@ -80,11 +83,18 @@ class PlanFacts:
     regions: int
     volumes: int
     region_bytes: int
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run took: seconds spent reading, computing and writing, side by side, and from first to last."""
+    """What a run took: seconds spent reading, computing and writing, side by side, and from first to last.
+
+    ``first_not_finite`` is the index of the first NaN or infinite input voxel, ``resumed_regions`` how many an earlier
+    run had written, ``headroom`` the part of an integer type's range that its slope left unused.
+    """
 
     start_s: float
     read_s: float
@@ -95,6 +105,35 @@ class RunFacts:
     peak_bytes: int
     clipped: int
     not_finite: int
+    first_not_finite: tuple[int, ...] | None = None
+    resumed_regions: int = 0
+    headroom: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFact:
+    """A field of the input's header: ``kept``, ``recomputed`` or ``dropped``, its values as text, and why."""
+
+    field: str
+    status: str
+    before: str
+    after: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofFacts:
+    """What became of a sample of the output, computed again from the source in float64.
+
+    ``worst`` is the largest difference as a part of what rounding allows (at most 1 where the output is right), and
+    ``worst_at`` where it lies: an index into the output, axes as its file lists them.
+    """
+
+    passed: bool
+    regions: int
+    voxels: int
+    worst: float
+    worst_at: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +147,8 @@ class Report:
     axes: tuple[AxisFacts, ...]
     plan: PlanFacts | None = None
     run: RunFacts | None = None
+    header: tuple[HeaderFact, ...] = ()
+    proof: ProofFacts | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:

@@ -128,6 +128,17 @@ class LayerRequest:
         return self.boundary or ("edge" if self.is_named else "zero")
 
     @property
+    def says_strides(self) -> bool:
+        """Whether the strides are said, by an argument or by the layer that was given."""
+        if self.is_named:
+            return self.scale is not None
+        return self.strides is not None or self._told.get("strides") is not None
+
+    def with_strides(self, strides: tuple[int, int, int]) -> LayerRequest:
+        """Return the request with strides that come from elsewhere."""
+        return replace(self, scale=strides) if self.is_named else replace(self, strides=strides)
+
+    @property
     def data_format(self) -> str | None:
         """Where the layer says that its channels are; only one of several channels need be asked."""
         if self.is_named or (self.layer is None and self._found is None):

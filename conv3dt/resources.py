@@ -22,10 +22,12 @@ class Resources:
     Attributes:
         threads: that compute at once.
         max_memory: bytes of the whole process, or None for the default: the lesser of 2 GiB and half of what is free.
+        share: bytes beyond what the process takes anyway, where several runs share it; None for a run alone.
     """
 
     threads: int
     max_memory: int | None
+    share: int | None = None
 
     def budget(self, library_bytes: int) -> int:
         """Return the bytes left for regions, when the process has grown by ``library_bytes``.
@@ -33,6 +35,13 @@ class Resources:
         Raises:
             DoesNotFitError: nothing is left.
         """
+        if self.share is not None:
+            if library_bytes >= self.share:
+                raise DoesNotFitError(
+                    f"max-memory leaves {self.share / 2**20:.0f} MiB to each job, of which {library_bytes / 2**20:.0f} "
+                    f"MiB are needed before a voxel is read; raise it, or give fewer jobs"
+                )
+            return int((self.share - library_bytes) * USABLE)
         if self.max_memory is None:
             return min(DEFAULT_BYTES, available() // 2)
         taken = resident() + library_bytes
@@ -42,6 +51,20 @@ class Resources:
                 f"({taken / 2**20:.0f} MiB); raise it"
             )
         return int((self.max_memory - taken) * USABLE)
+
+    def shared(self, jobs: int) -> Resources:
+        """Return what each of ``jobs`` runs at once may take; libraries are to be in memory by now.
+
+        Raises:
+            DoesNotFitError: nothing is left.
+        """
+        whole = min(DEFAULT_BYTES, available() // 2) if self.max_memory is None else self.max_memory - resident()
+        if whole <= 0:
+            raise DoesNotFitError(
+                f"max-memory {(self.max_memory or 0) / 2**20:.0f} MiB is less than the program itself takes "
+                f"({resident() / 2**20:.0f} MiB); raise it"
+            )
+        return Resources(max(-(-self.threads // jobs), 1), self.max_memory, whole // jobs)
 
 
 def resources(*, threads: object = None, max_memory: object = None) -> Resources:

@@ -16,6 +16,7 @@ import conv3dt
 from conv3dt.engine.choose import Choice
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.io.array import ArraySource, info
+from conv3dt.io.volume import FileSink
 from conv3dt.job import Job, make_job
 from conv3dt.pipeline import Tally, run
 from conv3dt.request import LayerRequest
@@ -131,26 +132,17 @@ def test_a_changed_bit_would_be_seen() -> None:
     np.testing.assert_allclose(direct, tensor, rtol=1e-4, atol=1e-5)
 
 
-class CountingSink:
+class CountingSink(FileSink):
     """A sink that counts how often each voxel is written, and keeps what was."""
-
-    sequential = False
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.times = np.zeros(shape, int)
         self.values = np.full(shape, np.nan)
 
-    def room(self, index: tuple[slice, ...]) -> None:
-        """Every box is to be handed over."""
-
     def write(self, index: tuple[slice, ...], block: NDArray[Any]) -> None:
         assert block.shape == self.times[index].shape
         self.times[index] += 1
         self.values[index] = block
-
-    def commit(self) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 def job_of(x: NDArray[Any], tile: Any, **layer: Any) -> tuple[Job, ArraySource]:
@@ -180,8 +172,8 @@ def test_every_voxel_is_written_once(engine: str, shape: Triple, tile: Any, boun
     assert (sink.times == 1).all()
     assert np.isfinite(sink.values).all()
     space = sink.times.size // 2  # two filters
-    assert tally.written == space
-    assert tally.regions == len(told)
+    assert tally.counts.written == space
+    assert tally.counts.regions == len(told)
     assert told == sorted(told)
     assert told[-1] == space
 
@@ -196,7 +188,7 @@ def test_a_volume_after_another_is_written_once_and_by_itself(
         sink, tally, _ = counted(np.asfortranarray(x) if fortran else x, tile, scale=2)
         alone = [conv3dt.upsample(x[..., n], scale=2, dtype="float64", threads=1) for n in range(batch)]
     assert (sink.times == 1).all()
-    assert tally.written == sink.times.size
+    assert tally.counts.written == sink.times.size
     np.testing.assert_allclose(sink.values, np.stack(alone, axis=-1), rtol=1e-12, atol=1e-12)
 
 
@@ -212,7 +204,7 @@ def test_voxels_that_are_not_finite_are_counted_once_each(
     x.reshape(-1)[spoilt] = random.choice([np.nan, np.inf, -np.inf], len(spoilt))
     with only("tensor"):
         _, tally, _ = counted(x, tile, boundary=boundary, **layer)
-    assert tally.not_finite == len(spoilt)
+    assert tally.counts.not_finite == len(spoilt)
 
 
 @pytest.mark.parametrize("engine", ["direct", "tensor"])
@@ -228,7 +220,7 @@ def test_clipped_values_are_counted_once_each(engine: str) -> None:
             )  # fmt: skip
         assert job.choice.engine == engine
         tally = run(job, ArraySource(x, facts), CountingSink(job.target.shape))
-        assert (tally.clipped, tally.not_finite) == (3 * 8, 1)
+        assert (tally.counts.clipped, tally.counts.not_finite) == (3 * 8, 1)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])

@@ -49,10 +49,17 @@ class ArraySink:
         """Write a box."""
         self.array[index] = block
 
-    def commit(self) -> None:
+    def checkpoint(self) -> dict[str, Any]:
+        """Memory does not outlive its process."""
+        return {}
+
+    def finish(self) -> None:
         """Nothing to make durable."""
 
-    def abort(self) -> None:
+    def publish(self) -> None:
+        """Nothing to name."""
+
+    def abort(self, *, keep: bool = False) -> None:
         """Nothing was named yet."""
 
 

@@ -1,11 +1,11 @@
-"""Where do the chunks of a gzip-packed HDF5 dataset lie, and how are their bytes shuffled?"""
+"""Where do the chunks of an HDF5 dataset lie in it, and how are the bytes of gzip-packed ones shuffled?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import h5py
@@ -16,6 +16,9 @@ from conv3dt.io.volume import Index
 
 AT_ONCE = 2**16
 """Bytes that are joined at once: few enough for a core's own cache."""
+
+Place = tuple[int, ...]
+"""The number of a chunk along each axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,45 +32,83 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ChunkGrid:
-    """The chunks of a dataset whose filters are gzip alone, or gzip behind the shuffling of bytes.
+    """How a dataset is cut up.
 
     Attributes:
         shape: of the dataset; chunk: of each chunk, also of those that reach beyond the end of an axis.
         dtype: the type of the numbers.
-        level: of gzip.
-        shuffled: whether the first bytes of all numbers come first, then their second bytes, and so on.
     """
 
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
     dtype: np.dtype[Any]
-    level: int
-    shuffled: bool
 
     @classmethod
     def of(cls, dataset: Any) -> ChunkGrid | None:
-        """Return the grid of a dataset, or None where it has no chunks or other filters."""
-        packing = dataset.id.get_create_plist()
-        filters = [packing.get_filter(n) for n in range(packing.get_nfilters())]
-        codes = [code for code, *_ in filters]
-        shuffled = codes[:1] == [h5py.h5z.FILTER_SHUFFLE]
-        if dataset.chunks is None or codes[shuffled:] != [h5py.h5z.FILTER_DEFLATE]:
-            return None
-        if shuffled and tuple(filters[0][2]) != (dataset.dtype.itemsize,):
-            return None
-        return cls(dataset.shape, dataset.chunks, dataset.dtype, int(filters[-1][2][0]), shuffled)
+        """Return the grid of a dataset, or None where it has no chunks."""
+        return None if dataset.chunks is None else cls(dataset.shape, dataset.chunks, dataset.dtype)
 
     @property
     def chunk_bytes(self) -> int:
         """Bytes of a chunk, unpacked."""
         return prod(self.chunk) * self.dtype.itemsize
 
-    def parts(self, index: Index) -> Iterator[Part]:
-        """Yield what each chunk has of a box, in the order of the chunks."""
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Chunks per axis."""
+        return tuple(ceil(n / size) for n, size in zip(self.shape, self.chunk, strict=True))
+
+    def place(self, offset: tuple[int, ...]) -> Place:
+        """Return the number per axis of the chunk that begins at ``offset``."""
+        return tuple(at // size for at, size in zip(offset, self.chunk, strict=True))
+
+    def voxels(self, chunks: Index) -> Index:
+        """Return the box of all that a range of chunks has of the dataset."""
+        return tuple(
+            slice(part.start * size, min(part.stop * size, n))
+            for part, size, n in zip(chunks, self.chunk, self.shape, strict=True)
+        )
+
+    def touched(self, index: Index) -> Index:
+        """Return the range of chunks, by their numbers per axis, that have anything of a box."""
+        return tuple(
+            slice(part.start // size, ceil(part.stop / size)) for part, size in zip(index, self.chunk, strict=True)
+        )
+
+    def held(self, index: Index) -> Index | None:
+        """Return the range of chunks of which a box has all; None if there is none."""
+        found = []
+        for part, size, n in zip(index, self.chunk, self.shape, strict=True):
+            found.append(slice(ceil(part.start / size), ceil(n / size) if part.stop == n else part.stop // size))
+        return None if any(part.start >= part.stop for part in found) else tuple(found)
+
+    def cut(self, index: Index) -> Iterator[Index]:
+        """Yield boxes that together are those parts of a box that are not whole chunks."""
+        held = self.held(index)
+        if held is None:
+            yield index
+            return
+        rest = list(index)
+        for axis, whole in enumerate(self.voxels(held)):
+            for start, stop in ((rest[axis].start, whole.start), (whole.stop, rest[axis].stop)):
+                if start < stop:
+                    yield (*rest[:axis], slice(start, stop), *rest[axis + 1 :])
+            rest[axis] = whole
+
+    def parts(self, index: Index, order: Sequence[int] = ()) -> Iterator[Part]:
+        """Yield what each chunk has of a box.
+
+        Args:
+            index: the box.
+            order: the axes from the one along which chunks follow last to the one along which they follow first; as
+                they are listed unless given.
+        """
         starts = [
             range(part.start - part.start % size, part.stop, size) for part, size in zip(index, self.chunk, strict=True)
         ]
-        for offset in product(*starts):
+        order = order or range(len(index))
+        for place in product(*[starts[axis] for axis in order]):
+            offset = tuple(at for _, at in sorted(zip(order, place, strict=True)))
             met = [
                 (at, part.start, max(at, part.start), min(at + size, part.stop))
                 for at, part, size in zip(offset, index, self.chunk, strict=True)
@@ -77,6 +118,43 @@ class ChunkGrid:
                 tuple(slice(low - start, high - start) for _, start, low, high in met),
                 tuple(slice(low - at, high - at) for at, _, low, high in met),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Filters that are gzip alone, or gzip behind the shuffling of bytes.
+
+    Attributes:
+        level: of gzip.
+        shuffled: whether the first bytes of all numbers come first, then their second bytes, and so on.
+    """
+
+    level: int
+    shuffled: bool
+
+    @classmethod
+    def of(cls, dataset: Any) -> Packing | None:
+        """Return the packing of a dataset, or None where it has no chunks or other filters."""
+        created = dataset.id.get_create_plist()
+        filters = [created.get_filter(n) for n in range(created.get_nfilters())]
+        codes = [code for code, *_ in filters]
+        shuffled = codes[:1] == [h5py.h5z.FILTER_SHUFFLE]
+        if dataset.chunks is None or codes[shuffled:] != [h5py.h5z.FILTER_DEFLATE]:
+            return None
+        if shuffled and tuple(filters[0][2]) != (dataset.dtype.itemsize,):
+            return None
+        return cls(int(filters[-1][2][0]), shuffled)
+
+
+def shifted(index: Index, within: Index) -> Index:
+    """Return a box as seen from the start of one that holds it.
+
+    >>> shifted((slice(5, 7),), (slice(4, 9),))
+    (slice(1, 3, None),)
+    """
+    return tuple(
+        slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(index, within, strict=True)
+    )
 
 
 def shuffled(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from conv3dt.io.hdf5_chunks import ChunkGrid, Part, unshuffled
+from conv3dt.io.hdf5_chunks import ChunkGrid, Packing, Part, unshuffled
 from conv3dt.io.volume import Index, VolumeInfo
 
 KEPT_BYTES = 64 * 2**20
@@ -36,8 +36,8 @@ _NO_ANSWER: Any = (OSError, RuntimeError, ValueError, MemoryError, isal_zlib.err
 class ChunkUnpacker:
     """Unpacks the chunks of one dataset; keeps those last used."""
 
-    def __init__(self, dataset: Any, grid: ChunkGrid, threads: int) -> None:
-        self._dataset, self._grid = dataset, grid
+    def __init__(self, dataset: Any, grid: ChunkGrid, packing: Packing, threads: int) -> None:
+        self._dataset, self._grid, self._packing = dataset, grid, packing
         self._most = _most_chunks(grid.chunk_bytes)
         self._threads = min(threads, self._most)
         self._pool = ThreadPoolExecutor(self._threads, "conv3dt-unpack")
@@ -48,11 +48,11 @@ class ChunkUnpacker:
     @classmethod
     def of(cls, dataset: Any, threads: int) -> ChunkUnpacker | None:
         """Return the unpacker of a dataset, or None where HDF5 has to unpack or to convert numbers, or is faster."""
-        grid = ChunkGrid.of(dataset)
-        if grid is None or grid.chunk_bytes < LEAST_BYTES:
+        grid, packing = ChunkGrid.of(dataset), Packing.of(dataset)
+        if grid is None or packing is None or grid.chunk_bytes < LEAST_BYTES:
             return None
         plain = dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype, logical=True)
-        return cls(dataset, grid, threads) if plain else None
+        return cls(dataset, grid, packing, threads) if plain else None
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box.
@@ -116,7 +116,7 @@ class ChunkUnpacker:
         grid, content = self._grid, self._content(offset)
         if content is None:
             return None
-        if not grid.shuffled:
+        if not self._packing.shuffled:
             return np.frombuffer(content, grid.dtype).reshape(grid.chunk)
         planes = np.frombuffer(content, np.uint8).reshape(grid.dtype.itemsize, -1)
         return unshuffled(planes, grid.dtype).reshape(grid.chunk)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,8 @@ from conv3dt.errors import DataError, InputMissingError
 from conv3dt.io import nifti_header
 from conv3dt.io.flat import FlatArray, bytes_of
 from conv3dt.io.gzip_stream import GzipReader, GzipWriter, beginning
-from conv3dt.io.volume import FileSink, Index, VolumeInfo
+from conv3dt.io.pipe import Outlet, Reader, incoming, skip
+from conv3dt.io.volume import PIPE, FileSink, Index, VolumeInfo
 from conv3dt.pending import PendingFile, writing
 
 HEADER_BYTES = 540
@@ -37,21 +37,21 @@ def open_source(info: VolumeInfo, *, in_order: bool) -> PlainSource | StreamSour
     again, offset = _open(info.path, info.axes, None)
     if (again.shape, again.dtype) != (info.shape, info.dtype):
         raise DataError(f"{info.path}: changed while it was being read")
-    if not info.compressed:
+    if not info.is_stream:
         return PlainSource(info.path, info, offset)
-    source = StreamSource(info.path, info, offset)
-    return source if in_order else source.spool()
+    reader: Reader = incoming() if info.path == PIPE else GzipReader(info.path, info.path)
+    skip(reader, offset)
+    return StreamSource(info, reader) if in_order else SpooledSource(info, reader)
 
 
 def _open(path: str, axes: str | None, data_format: str | None) -> tuple[VolumeInfo, int]:
+    if path == PIPE:
+        return _open_pipe(axes, data_format)
     if not Path(path).is_file():
         raise InputMissingError(f"input {path}: no such file")
     compressed = paths.is_gzip(path)
     header, offset = nifti_header.parse(_beginning(path, HEADER_BYTES, compressed=compressed), path)
-    start = _beginning(path, offset, compressed=compressed)
-    if len(start) < offset:
-        raise DataError(f"{path}: damaged or cut short inside the header, at {len(start)} bytes")
-    header = nifti_header.with_extensions(header, start[header.sizeof_hdr :])
+    header = _whole_header(header, _beginning(path, offset, compressed=compressed), offset, path)
     info = nifti_header.info(header, path, compressed=compressed, axes=axes, data_format=data_format)
     if compressed and info.nbytes > MOST_PACKED * Path(path).stat().st_size:
         raise DataError(
@@ -62,6 +62,20 @@ def _open(path: str, axes: str | None, data_format: str | None) -> tuple[VolumeI
             f"{path}: the header promises {info.nbytes} bytes of voxels, the file holds {size - offset}; get it again"
         )
     return info, offset
+
+
+def _open_pipe(axes: str | None, data_format: str | None) -> tuple[VolumeInfo, int]:
+    """The same of standard input, of which nothing is known but what comes."""
+    stream = incoming()
+    header, offset = nifti_header.parse(stream.peek(HEADER_BYTES), PIPE)
+    header = _whole_header(header, stream.peek(offset), offset, PIPE)
+    return nifti_header.info(header, PIPE, compressed=stream.packed, axes=axes, data_format=data_format), offset
+
+
+def _whole_header(header: Any, start: bytes, offset: int, path: str) -> Any:
+    if len(start) < offset:
+        raise DataError(f"{path}: damaged or cut short inside the header, at {len(start)} bytes")
+    return nifti_header.with_extensions(header, start[header.sizeof_hdr :])
 
 
 def _beginning(path: str, count: int, *, compressed: bool) -> bytes:
@@ -94,14 +108,14 @@ class PlainSource:
 
 
 class StreamSource:
-    """A ``.nii.gz``: planes of the third axis in file order, each unpacked once and held while it is needed."""
+    """A ``.nii.gz`` or a pipe: planes of the third axis in file order, each read once and held while it is needed."""
 
     sequential = True
 
-    def __init__(self, path: str, info: VolumeInfo, offset: int) -> None:
+    def __init__(self, info: VolumeInfo, stream: Reader) -> None:
+        """Begin where ``stream`` stands, at the first voxel."""
         self.info = info
-        self._stream = GzipReader(path)
-        self._stream.skip(offset)
+        self._stream = stream
         self._plane = (info.shape[1], info.shape[0])
         self._planes = prod(info.shape[2:])
         self._held = np.empty((0, *self._plane), info.dtype)
@@ -121,10 +135,6 @@ class StreamSource:
     def finish(self) -> None:
         """Compare the checksum at the end of the file."""
         self._stream.finish()
-
-    def spool(self) -> SpooledSource:
-        """Unpack all of it into a passing file, for work that cannot go in file order."""
-        return SpooledSource(self.info, self._stream)
 
     def _range(self, index: Index) -> tuple[int, int]:
         """Numbers of the planes of a box: whole volumes of further axes are met one at a time."""
@@ -155,11 +165,11 @@ class StreamSource:
 
 
 class SpooledSource:
-    """A ``.nii.gz`` unpacked into a passing file: any box at any time."""
+    """A ``.nii.gz`` or a pipe put into a passing file first: any box at any time."""
 
     sequential = False
 
-    def __init__(self, info: VolumeInfo, stream: GzipReader) -> None:
+    def __init__(self, info: VolumeInfo, stream: Reader) -> None:
         self.info = info
         self._file = tempfile.TemporaryFile(prefix="conv3dt-")
         left = info.nbytes
@@ -191,33 +201,39 @@ class PlainSink(FileSink):
 
     sequential = False
 
-    def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool) -> None:
-        self._pending = PendingFile(path, overwrite=overwrite)
-        try:
-            start = nifti_header.serialised(info.header)
-            self._pending.reserve(len(start) + info.nbytes)
-            self._descriptor = os.open(self._pending.work, os.O_RDWR)
-            os.pwrite(self._descriptor, start, 0)
-            self._array = FlatArray(self._descriptor, len(start), info.shape[::-1], info.dtype)
-        except BaseException:
-            self._pending.abort()
-            raise
+    def __init__(self, info: VolumeInfo, pending: PendingFile, resume: dict[str, Any] | None) -> None:
+        self._pending = pending
+        start = nifti_header.serialised(info.header)
+        if resume is None:
+            pending.reserve(len(start) + info.nbytes)
+        self._file = pending.work.open("r+b", buffering=0)
+        os.pwrite(self._file.fileno(), start, 0)
+        self._array = FlatArray(self._file.fileno(), len(start), info.shape[::-1], info.dtype)
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
         with writing(str(self._pending.path)):
             self._array.write(index[::-1], block.T)
 
-    def commit(self) -> None:
-        """Make the file durable and give it its name."""
-        os.close(self._descriptor)
+    def checkpoint(self) -> dict[str, Any]:
+        """Make durable what was written."""
+        with writing(str(self._pending.path)):
+            os.fsync(self._file.fileno())
+        return {}
+
+    def finish(self) -> None:
+        """Make the file durable."""
+        self._file.close()
+        self._pending.sync()
+
+    def publish(self) -> None:
+        """Give it its name."""
         self._pending.commit()
 
-    def abort(self) -> None:
-        """Leave nothing behind."""
-        with suppress(OSError):
-            os.close(self._descriptor)
-        self._pending.abort()
+    def abort(self, *, keep: bool = False) -> None:
+        """Leave nothing behind, or what was made durable."""
+        self._file.close()
+        self._pending.abort(keep=keep)
 
 
 class StreamSink(FileSink):
@@ -225,60 +241,99 @@ class StreamSink(FileSink):
 
     sequential = True
 
-    def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool, threads: int) -> None:
-        self._pending = PendingFile(path, overwrite=overwrite)
-        self._dtype = info.dtype
-        try:
-            self._file = self._pending.work.open("wb")
-            self._stream = GzipWriter(self._file, threads=min(threads, MOST_WRITERS))
+    def __init__(self, info: VolumeInfo, pending: PendingFile, resume: dict[str, Any] | None, *, threads: int) -> None:
+        self._pending, self._dtype = pending, info.dtype
+        self._file = pending.work.open("r+b", buffering=0)
+        if resume is not None:
+            self._file.truncate(resume["stream"][-1])
+            self._file.seek(0, os.SEEK_END)
+        self._stream = GzipWriter(cast(BinaryIO, self._file), threads=min(threads, MOST_WRITERS), resume=resume)
+        if resume is None:
             self._stream.write(memoryview(nifti_header.serialised(info.header)))
-        except BaseException:
-            self._pending.abort()
-            raise
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Append a box of whole planes."""
         with writing(str(self._pending.path)):
-            planes = np.ascontiguousarray(block.T, self._dtype)
-            self._stream.write(bytes_of(planes))
+            self._stream.write(_planes(block, self._dtype))
 
     def append(self, piece: bytes) -> None:
         """Append bytes of voxels."""
         self._stream.write(memoryview(piece))
 
-    def commit(self) -> None:
-        """Make the file durable and give it its name."""
+    def checkpoint(self) -> dict[str, Any]:
+        """Make durable what was written, but for a rest that is returned."""
+        with writing(str(self._pending.path)):
+            state = self._stream.checkpoint()
+            os.fsync(self._file.fileno())
+        return state
+
+    def finish(self) -> None:
+        """Write the end, and make the file durable."""
         with writing(str(self._pending.path)):
             self._stream.close()
             self._file.close()
+        self._pending.sync()
+
+    def publish(self) -> None:
+        """Give it its name."""
         self._pending.commit()
 
-    def abort(self) -> None:
-        """Leave nothing behind."""
-        with suppress(OSError, ValueError):
-            self._stream.close()
-        with suppress(OSError):
-            self._file.close()
-        self._pending.abort()
+    def abort(self, *, keep: bool = False) -> None:
+        """Leave nothing behind, or what was made durable."""
+        self._stream.abandon()
+        self._file.close()
+        self._pending.abort(keep=keep)
+
+
+class PipeSink(FileSink):
+    """Standard output: whole planes in file order, packed or not."""
+
+    sequential = True
+
+    def __init__(self, info: VolumeInfo, *, threads: int) -> None:
+        outlet = Outlet()
+        self._dtype = info.dtype
+        packed = GzipWriter(cast(BinaryIO, outlet), threads=min(threads, MOST_WRITERS)) if info.compressed else None
+        self._stream: GzipWriter | Outlet = packed or outlet
+        self._stream.write(memoryview(nifti_header.serialised(info.header)))
+
+    def write(self, index: Index, block: NDArray[Any]) -> None:
+        """Send a box of whole planes."""
+        self._stream.write(_planes(block, self._dtype))
+
+    def append(self, piece: bytes) -> None:
+        """Send bytes of voxels."""
+        self._stream.write(memoryview(piece))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What was sent cannot be sent again."""
+        return {}
+
+    def finish(self) -> None:
+        """Send the end."""
+        self._stream.close()
+
+    def publish(self) -> None:
+        """A pipe has no name."""
+
+    def abort(self, *, keep: bool = False) -> None:
+        """What was sent cannot be taken back; without its end a packed stream is not whole."""
+        self._stream.abandon()
 
 
 class SpooledSink(FileSink):
-    """A ``.nii.gz`` from boxes in any order: gathered in a passing file beside it, packed at the end."""
+    """A stream from boxes in any order: gathered in a passing file, sent or packed at the end."""
 
     sequential = False
 
-    def __init__(self, path: str, info: VolumeInfo, *, overwrite: bool, threads: int) -> None:
-        self._target = StreamSink(path, info, overwrite=overwrite, threads=threads)
-        try:
-            self._file = tempfile.TemporaryFile(prefix="conv3dt-", dir=Path(path).resolve().parent)
-            with writing(path):
+    def __init__(self, info: VolumeInfo, target: StreamSink | PipeSink, spool: IO[bytes], *, fresh: bool) -> None:
+        """Begin with an open passing file; ``fresh`` if there is nothing in it yet."""
+        self._target, self._file, self._info = target, spool, info
+        if fresh:
+            with writing(info.path):
                 self._file.truncate(info.nbytes)
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(self._file.fileno(), 0, info.nbytes)
-        except BaseException:
-            self._target.abort()
-            raise
-        self._info = info
         self._array = FlatArray(self._file.fileno(), 0, info.shape[::-1], info.dtype)
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
@@ -286,16 +341,59 @@ class SpooledSink(FileSink):
         with writing(self._info.path):
             self._array.write(index[::-1], block.T)
 
-    def commit(self) -> None:
-        """Pack everything, make the file durable and give it its name."""
+    def checkpoint(self) -> dict[str, Any]:
+        """Make durable what was gathered."""
+        with writing(self._info.path):
+            os.fsync(self._file.fileno())
+        return {}
+
+    def finish(self) -> None:
+        """Pack or send everything."""
         with writing(self._info.path):
             self._file.seek(0)
             while piece := self._file.read(COPY_BYTES):
                 self._target.append(piece)
             self._file.close()
-        self._target.commit()
+        self._target.finish()
 
-    def abort(self) -> None:
-        """Leave nothing behind."""
+    def publish(self) -> None:
+        """Give the file its name."""
+        self._target.publish()
+
+    def abort(self, *, keep: bool = False) -> None:
+        """Leave nothing behind, or what was made durable."""
         self._file.close()
-        self._target.abort()
+        self._target.abort(keep=keep)
+
+
+def create_sink(
+    info: VolumeInfo, pending: PendingFile | None, *, threads: int, in_order: bool, resume: dict[str, Any] | None
+) -> FileSink:
+    """Create the output, or go on with one at a checkpoint; without a passing file it goes to standard output."""
+    if not info.is_stream and pending is not None:
+        return PlainSink(info, pending, resume)
+    if in_order:
+        return _stream_sink(info, pending, threads, resume)
+    spool: IO[bytes]
+    if pending is None:
+        spool = tempfile.TemporaryFile(prefix="conv3dt-")
+    else:
+        spool = pending.sibling("spool").open("w+b" if resume is None else "r+b")
+    try:
+        return SpooledSink(info, _stream_sink(info, pending, threads, None), spool, fresh=resume is None)
+    except BaseException:
+        spool.close()
+        raise
+
+
+def _stream_sink(
+    info: VolumeInfo, pending: PendingFile | None, threads: int, resume: dict[str, Any] | None
+) -> StreamSink | PipeSink:
+    if pending is None:
+        return PipeSink(info, threads=threads)
+    return StreamSink(info, pending, resume, threads=threads)
+
+
+def _planes(block: NDArray[Any], dtype: np.dtype[Any]) -> memoryview:
+    """The bytes of whole planes, slowest axis first."""
+    return bytes_of(np.ascontiguousarray(block.T, dtype))

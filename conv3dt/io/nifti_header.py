@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti1 import Nifti1Extension, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ from conv3dt.io.volume import VolumeInfo, check_numbers
 MOST_DIM_NIFTI1 = 32767
 MOST_VOXELS = 2**62
 MOST_EXTENSION_BYTES = 2**24
+MOST_EXTENSIONS = 4096
 UNSAFE = {"int64": "int32", "uint64": "uint32", "float16": "float32", "bool": "uint8"}
 """Types that other tools cannot read in NIfTI, and what is written in their place."""
 
@@ -73,15 +74,22 @@ def _check(header: Any, path: str) -> None:
 
 
 def with_extensions(header: Any, between: bytes) -> Any:
-    """Return the header with the extensions that stand between it and the voxels."""
-    raw = io.BytesIO(header.binaryblock + between)
+    """Return the header with the extensions that stand between it and the voxels, byte for byte.
+
+    Damaged ones are nobody's reason to refuse a scan: those before them are kept, and ``vox_offset`` minus the sizes of
+    header and extensions is how many bytes were left (zeros do not count).
+    """
     header = header.copy()
-    header["vox_offset"] = len(raw.getvalue())
-    raw = io.BytesIO(header.binaryblock + between)
-    try:
-        return type(header).from_fileobj(raw, check=False)
-    except Exception:  # damaged extensions are nobody's reason to refuse a scan
-        return header
+    header.extensions.clear()
+    place, end = 4, len(between) if between[:1] not in (b"", b"\0") else 0
+    while place + 8 <= end:  # nibabel's own reader cuts zeros off, refuses all for one, and has pydicom parse some
+        size, code = (int(n) for n in np.frombuffer(between, f"{header.endianness}i4", 2, place))
+        if not 8 <= size <= end - place or len(header.extensions) == MOST_EXTENSIONS:
+            break
+        header.extensions.append(Nifti1Extension(code, between[place + 8 : place + size]))
+        place += size
+    header["vox_offset"] = header.sizeof_hdr + (len(between) if between[place:].strip(b"\0") else place)
+    return header
 
 
 def info(header: Any, path: str, *, compressed: bool, axes: str | None, data_format: str | None) -> VolumeInfo:
@@ -91,9 +99,8 @@ def info(header: Any, path: str, *, compressed: bool, axes: str | None, data_for
     if rank < 3:
         raise DataError(f"{path}: a volume must have 3 to 7 axes, got {rank} ({'x'.join(map(str, shape))})")
     slope, inter = _scaling(header)
-    matrix = world(header)
     names = axes or name_axes("ijk", rank, data_format, path)
-    zooms = [float(abs(z)) for z, letter in zip(header["pixdim"][1:], names, strict=False) if letter in SPATIAL]
+    zooms = [float(abs(z)) for z in _sizes(header, names)]
     return VolumeInfo(
         path=path,
         format="nifti2" if isinstance(header, Nifti2Header) else "nifti1",
@@ -103,7 +110,7 @@ def info(header: Any, path: str, *, compressed: bool, axes: str | None, data_for
         slope=slope,
         inter=inter,
         fortran=True,
-        affine=matrix,
+        affine=world(header, names),
         spacing=(zooms[0], zooms[1], zooms[2]),
         unit={1: "m", 2: "mm", 3: "um"}.get(int(header["xyzt_units"]) & 7, ""),
         compressed=compressed,
@@ -118,18 +125,27 @@ def _scaling(header: Any) -> tuple[float, float]:
     return slope, inter if np.isfinite(inter) else 0.0
 
 
-def world(header: Any) -> NDArray[np.float64]:
-    """Return the voxel-to-world matrix by NIfTI's order: sform, else qform, else voxel sizes alone."""
+def world(header: Any, axes: str = "ijk") -> NDArray[np.float64]:
+    """Return the voxel-to-world matrix by NIfTI's order: sform, else qform, else voxel sizes alone.
+
+    Args:
+        header: of any kind; axes: what its axes mean, if space does not come first.
+    """
     if int(header["sform_code"]) > 0:
         matrix = np.eye(4)
         matrix[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
         return matrix
     if int(header["qform_code"]) > 0:
-        return qform(header)
-    return np.diag([*(abs(float(z)) or 1.0 for z in header["pixdim"][1:4]), 1.0])
+        return qform(header, axes)
+    return np.diag([*(abs(float(z)) or 1.0 for z in _sizes(header, axes)), 1.0])
 
 
-def qform(header: Any) -> NDArray[np.float64]:
+def _sizes(header: Any, axes: str) -> list[Any]:
+    """The entries of pixdim that are voxel sizes."""
+    return [size for size, letter in zip(header["pixdim"][1:], axes, strict=False) if letter in SPATIAL]
+
+
+def qform(header: Any, axes: str = "ijk") -> NDArray[np.float64]:
     """Return the matrix of the quaternion fields, from the formula in nifti1.h; no orthonormality is demanded."""
     b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
     a = np.sqrt(max(1.0 - (b * b + c * c + d * d), 0.0))
@@ -140,7 +156,7 @@ def qform(header: Any) -> NDArray[np.float64]:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
-    sizes = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
+    sizes = np.abs(np.asarray(_sizes(header, axes), np.float64))
     sizes[2] *= -1.0 if float(header["pixdim"][0]) < 0 else 1.0
     matrix = np.eye(4)
     matrix[:3, :3] = rotation * sizes
@@ -171,7 +187,7 @@ def upsampled(
     new = _converted(header, big=max(shape) > MOST_DIM_NIFTI1)
     matrix = placement.matrix()
     if int(header["qform_code"]) > 0:
-        corner = qform(header) @ matrix[:, 3]
+        corner = qform(header, axes) @ matrix[:, 3]
         for letter, value in zip("xyz", corner[:3], strict=True):
             new[f"qoffset_{letter}"] = value
     if int(header["sform_code"]) > 0:
@@ -179,15 +195,14 @@ def upsampled(
         world_matrix[:3] = [header["srow_x"], header["srow_y"], header["srow_z"]]
         new["srow_x"], new["srow_y"], new["srow_z"] = (world_matrix @ matrix)[:3]
     steps = list(zip(header["pixdim"][1:], axes, strict=False))
-    for axis, (size, stride) in enumerate(zip(_of(steps, SPATIAL), placement.strides, strict=True), start=1):
-        new["pixdim"][axis] = size / stride
-    for axis, size in enumerate(_of(steps, set(axes) - SPATIAL - {"c"}), start=4):
-        new["pixdim"][axis] = size
+    sizes = [size / stride for size, stride in zip(_of(steps, SPATIAL), placement.strides, strict=True)]
+    sizes += _of(steps, set(axes) - SPATIAL - {"c"}) + _of(steps, "c")
+    new["pixdim"][1 : 1 + len(sizes)] = sizes
     new["dim"] = [len(shape), *shape, *[1] * (7 - len(shape))]
     new.set_data_dtype(dtype)
-    new["scl_slope"], new["scl_inter"] = (float("nan"), float("nan")) if scaling == (1.0, 0.0) else scaling
+    new["scl_slope"], new["scl_inter"] = scaling
     new["vox_offset"] = 0
-    _drop_slice_timing(new, header)
+    _drop_slice_timing(new, header, axes)
     return new
 
 
@@ -209,10 +224,13 @@ def _converted(header: Any, *, big: bool) -> Any:
     return new
 
 
-def _drop_slice_timing(new: Any, old: Any) -> None:
-    """Slice times belong to acquired slices; an upsampled slice axis has none."""
+def _drop_slice_timing(new: Any, old: Any, axes: str) -> None:
+    """Slice times belong to acquired slices; an upsampled slice axis has none, nor one that stands elsewhere."""
+    moved = not SPATIAL.issuperset(axes[:3])
     axis = old.get_dim_info()[2]
-    if axis is not None and int(new["dim"][axis + 1]) != int(old["dim"][axis + 1]):
+    if moved:
+        new["dim_info"] = 0
+    if moved or (axis is not None and int(new["dim"][axis + 1]) != int(old["dim"][axis + 1])):
         for name in ("slice_code", "slice_start", "slice_end", "slice_duration"):
             new[name] = 0
 

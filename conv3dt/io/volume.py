@@ -13,6 +13,9 @@ from conv3dt.errors import DataError
 
 Index = tuple[slice, ...]
 
+PIPE = "-"
+"""The path of standard input, and of standard output."""
+
 LABEL_INTENT = 1002
 """NIfTI's intent code of a volume whose numbers name things."""
 
@@ -33,7 +36,7 @@ class VolumeInfo:
         spacing: voxel size of the three spatial axes, in ``unit``; None where the file does not say.
         compressed: whether the voxels are packed in the file.
         header: the nibabel header, if the volume has one.
-        attributes: HDF5 attributes.
+        attributes: HDF5 attributes; foreign: the names of those that mean nothing outside of their file.
         layout: HDF5 chunks and filters, as `h5py.Group.create_dataset` names them.
     """
 
@@ -52,6 +55,7 @@ class VolumeInfo:
     header: Any = None
     attributes: dict[str, Any] = field(default_factory=dict)
     layout: dict[str, Any] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
 
     @property
     def spatial(self) -> tuple[int, int, int]:
@@ -84,6 +88,11 @@ class VolumeInfo:
     def in_file_order(self) -> bool:
         """Whether volumes follow one another in a NIfTI file, each by planes of its third axis."""
         return self.channel is None and self.spatial == (0, 1, 2)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the file can only be met from first to last: packed NIfTI, or a pipe."""
+        return self.fortran and (self.compressed or self.path == PIPE)
 
     @property
     def nbytes(self) -> int:
@@ -125,12 +134,20 @@ class Sink(Protocol):
         """Write the stored numbers of a box, axes as the file lists them."""
         ...
 
-    def commit(self) -> None:
-        """Make the whole file durable and give it its name."""
+    def checkpoint(self) -> dict[str, Any]:
+        """Make all that was written durable; return what a sink needs to go on from there, as values for JSON."""
         ...
 
-    def abort(self) -> None:
-        """Leave nothing behind."""
+    def finish(self) -> None:
+        """Put everything into the passing file and make it durable; nothing can be written any more."""
+        ...
+
+    def publish(self) -> None:
+        """Give the finished file its name."""
+        ...
+
+    def abort(self, *, keep: bool = False) -> None:
+        """Leave nothing behind; or what the last checkpoint stands on, for the next run to go on from."""
         ...
 
 
@@ -139,6 +156,33 @@ class FileSink:
 
     def room(self, index: Index) -> None:
         """A file is not memory."""
+
+    sequential = False
+
+    def write(self, index: Index, block: NDArray[Any]) -> None:
+        """Write a box."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Make durable what was written."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Put everything into the passing file."""
+        raise NotImplementedError
+
+    def publish(self) -> None:
+        """Give the finished file its name."""
+        raise NotImplementedError
+
+    def abort(self, *, keep: bool = False) -> None:
+        """Leave nothing behind, or what was made durable."""
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Finish, and give the file its name at once."""
+        self.finish()
+        self.publish()
 
 
 def check_numbers(dtype: np.dtype[Any], path: str) -> None:

@@ -36,19 +36,21 @@ def measure(size: int, rounds: int, folder: Path) -> list[Row]:
 
 def writing(size: int, rounds: int, folder: Path) -> list[Row]:
     """In slabs, as the pipeline does, and all at once, as people do."""
-    from conv3dt.io.hdf5 import Hdf5Sink
+    from conv3dt.io.files import begin, create_sink
     from conv3dt.io.volume import VolumeInfo
     from conv3dt.resources import resources
 
     values, layout = stack(size), packed(64, size)
-    info = VolumeInfo("ours", "hdf5", values.shape, "zyx", values.dtype, layout=layout)
+    info = VolumeInfo(f"{folder}/ours.h5:/x", "hdf5", values.shape, "zyx", values.dtype, layout=layout)
 
     def ours() -> None:
-        sink = Hdf5Sink(f"{folder}/ours.h5:/x", info, overwrite=True, threads=resources().threads)
+        pending = begin(info.path, overwrite=True)
+        sink = create_sink(info, pending, threads=resources().threads, in_order=True)
         for start in range(0, size, 64):
             part = slice(start, min(start + 64, size))
             sink.write((part, slice(0, size), slice(0, size)), values[part])
-        sink.commit()
+        sink.finish()
+        sink.publish()
         (folder / "last.h5").unlink(missing_ok=True)
         (folder / "ours.h5").rename(folder / "last.h5")
 

@@ -1,0 +1,116 @@
+"""How is one run told, and what does it leave beside its output?  A report, and on request a sidecar with a record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from conv3dt import paths
+from conv3dt.describe import job_report
+from conv3dt.digest import file_hash, glance, job_hash
+from conv3dt.errors import ArgumentError, DataError
+from conv3dt.file_run import FileRun, execute, resolve
+from conv3dt.io.files import check_output
+from conv3dt.io.volume import PIPE
+from conv3dt.job import Job
+from conv3dt.record import (
+    FileFacts,
+    Record,
+    check_sidecar,
+    facts_of,
+    from_folder_of,
+    recorded,
+    sidecar_path,
+    write_sidecar,
+)
+from conv3dt.report import Report
+from conv3dt.resources import peak
+from conv3dt.version import __version__
+
+PASSING = ("threads", "max_memory", "tile", "device", "strict_header")
+"""Options that a record leaves out: they do not change the output, or only whether there is one."""
+
+
+def report_of(
+    wanted: FileRun, options: Mapping[str, Any] | None, *, dry_run: bool = False, start: Any = None
+) -> Report:
+    """Run, or only plan, one file; return its report.
+
+    Args:
+        wanted: the run.
+        options: of the layer and of the run, as they were given, if there is to be a sidecar; else None.
+        dry_run: only resolve and report.
+        start: called with the number of output voxels, returns a function that is told how many are written.
+
+    Raises:
+        Conv3dtError: a child that says what is wrong; nothing is left then.
+    """
+    check_output(wanted.output, overwrite=wanted.overwrite)  # before the input is looked at, which may take long
+    job = resolve(wanted)
+    if options is not None:
+        _check_recordable(wanted)
+    if dry_run:
+        return job_report(job)
+    if options is None:
+        tally, proof = execute(wanted, job, start=start)
+        return job_report(job, tally, peak(), proof)
+    return recorded_run(wanted, job, options, {}, start=start)
+
+
+def recorded_run(
+    wanted: FileRun, job: Job, options: Mapping[str, Any], content: Mapping[str, Any], *, start: Any = None
+) -> Report:
+    """Run one file, and leave a sidecar beside it.
+
+    Args:
+        wanted: the run; job: what it resolves to.
+        options: of the layer and of the run, as they were given.
+        content: what the sidecar says beside its record.
+        start: as in `report_of`.
+
+    Raises:
+        Conv3dtError: a child that says what is wrong; nothing is left then.
+    """
+    with ThreadPoolExecutor(1, "conv3dt-hash") as pool:
+        before = glance(wanted.input)
+        hashing = pool.submit(file_hash, wanted.input)
+        leave = _leaving_a_record(wanted, job, options, content, before, hashing.result)
+        tally, proof = execute(wanted, job, start=start, finished=leave)
+    return job_report(job, tally, peak(), proof)
+
+
+def _check_recordable(wanted: FileRun) -> None:
+    if PIPE in (wanted.input, wanted.output):
+        raise ArgumentError("sidecar cannot go with a pipe: a record names files; leave it out")
+    check_sidecar(sidecar_path(wanted.output), overwrite=wanted.overwrite)
+
+
+def _leaving_a_record(
+    wanted: FileRun,
+    job: Job,
+    options: Mapping[str, Any],
+    content: Mapping[str, Any],
+    before: str,
+    input_hash: Callable[[], str],
+) -> Callable[[str], None]:
+    """What is done with the whole output before it gets its name: its record gets one."""
+    sidecar = sidecar_path(wanted.output)
+
+    def finished(work: str) -> None:
+        digest = input_hash()
+        if glance(wanted.input) != before:
+            raise DataError(f"{wanted.input}: changed while it was being read; run again")
+        record = Record(
+            version=__version__,
+            job=job_hash(job),
+            options=recorded({name: value for name, value in options.items() if name not in PASSING}, sidecar),
+            input=facts_of(sidecar, wanted.input, digest),
+            output=FileFacts(
+                from_folder_of(sidecar, wanted.output), os.path.getsize(paths.split(work)[0]), file_hash(work)
+            ),
+        )
+        write_sidecar(sidecar, content, record)
+
+    return finished
