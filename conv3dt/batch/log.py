@@ -1,0 +1,65 @@
+"""What is kept of a batch for machines?  One line of JSON a scan, appended as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from typing import Any
+
+from conv3dt.batch.run import Outcome
+from conv3dt.errors import OutputError
+from conv3dt.pending import writing
+from conv3dt.version import __version__
+
+
+class BatchLog:
+    """A file of JSON lines; several shards may write into one, for each line is written at once."""
+
+    def __init__(self, path: str) -> None:
+        """Open it, to write behind what it holds.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._path = path
+        try:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OutputError(f"log {path}: cannot be written: {error.strerror}; choose another by --log") from None
+
+    def add(self, outcome: Outcome) -> None:
+        """Write what became of a scan.
+
+        Raises:
+            StreamError: the disk is full, or the like.
+        """
+        line = json.dumps(told(outcome), ensure_ascii=True) + "\n"
+        with writing(self._path):
+            os.write(self._descriptor, line.encode())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """Return a line as values: when, which scan, what became of it, how long it took, what went wrong."""
+    report = outcome.report
+    run = None if report is None else report.run
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "version": __version__,
+        "scan": outcome.name,
+        "input": outcome.input,
+        "output": outcome.output,
+        "status": outcome.status,
+        "seconds": round(outcome.seconds, 3),
+        "error": outcome.error,
+        "exit_code": outcome.exit_code,
+        "why": outcome.why,
+        "shape": None if report is None else list(report.output.shape),
+        "warnings": [] if report is None else list(report.warnings),
+        "peak_bytes": None if run is None else run.peak_bytes,
+    }
