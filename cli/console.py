@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from conv3dt.errors import ArgumentError, OutputError
 from conv3dt.paths import split_weights
 
 if TYPE_CHECKING:
-    from conv3dt.report import AxisFacts, Report, VolumeFacts
+    from conv3dt.report import AxisFacts, HeaderFact, Report, VolumeFacts
 
 Row = tuple[str, str, str]
 NAME_WIDTH = 18
@@ -74,7 +75,7 @@ def lines(report: Report, *, verbose: bool) -> list[str]:
     rows = _changes(report)
     width = max(len(row[1]) for row in rows)
     text = [f"{name:<12}{before:<{width}}  ->  {after}" for name, before, after in rows]
-    return text + [f"{name:<12}{value}" for name, value in _details(report, verbose=verbose)]
+    return text + [f"{name:<11} {value}" for name, value in _details(report, verbose=verbose)]
 
 
 def _print_table(report: Report, *, verbose: bool) -> None:
@@ -109,7 +110,7 @@ def _changes(report: Report) -> list[Row]:
 def _details(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
     matrices = _matrices(report) if verbose else []
     warnings = [("warning", text) for text in report.warnings]
-    return _layer(report) + matrices + _work(report, verbose=verbose) + warnings
+    return _layer(report) + matrices + _header(report, verbose=verbose) + _work(report, verbose=verbose) + warnings
 
 
 def _layer(report: Report) -> list[tuple[str, str]]:
@@ -156,6 +157,23 @@ def _matrices(report: Report) -> list[tuple[str, str]]:
     return text
 
 
+def _header(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
+    """The ledger of header fields: all of them, or how many and which are lost."""
+    if verbose:
+        return [(fact.field, _fact(fact)) for fact in report.header]
+    counts = Counter(fact.status for fact in report.header)
+    if not counts:
+        return []
+    told = ", ".join(f"{counts[status]} {status}" for status in ("kept", "recomputed", "dropped") if counts[status])
+    lost = "; ".join(f"{fact.field} ({fact.why})" for fact in report.header if fact.status == "dropped")
+    return [("header", told + (f": {lost}" if lost else ""))]
+
+
+def _fact(fact: HeaderFact) -> str:
+    values = fact.before if fact.before == fact.after else f"{fact.before or '-'} -> {fact.after or '-'}"
+    return f"{fact.status}: {values}" + (f" ({fact.why})" if fact.why else "")
+
+
 def _work(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
     text = []
     if plan := report.plan:
@@ -165,6 +183,14 @@ def _work(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
             ("engine", f"{plan.engine} on {plan.device}, {plan.threads} threads{why}"),
             ("regions", f"{plan.regions} of {_join(plan.tile)}{volumes}, {_bytes(plan.region_bytes)} in flight"),
         ]
+    if (run := report.run) and run.resumed_regions:
+        text.append(("resumed", f"{run.resumed_regions} regions were there from an earlier run"))
+    if (run := report.run) and run.headroom is not None:
+        slope = f"slope {report.output.slope:.6g}, inter {report.output.inter:.6g}"
+        text.append(("scaling", f"{slope}; {run.clipped} clipped, {100 * run.headroom:.2g} % of the range left over"))
+    if proof := report.proof:
+        looked = f"{proof.voxels} voxels in {proof.regions} regions computed again in float64"
+        text.append(("self-check", f"{looked}: right, at most {100 * proof.worst:.2g} % of what rounding allows"))
     if run := report.run:
         text += [
             ("memory", f"{_bytes(run.peak_bytes)} at the peak"),

@@ -13,13 +13,20 @@ from typing import Any, NoReturn
 
 import click
 
-from conv3dt.errors import Conv3dtError
+from conv3dt.errors import Conv3dtError, ReaderGoneError
 from conv3dt.version import __version__
+
+from .config import COMPLETION_VARIABLE, config_option, configured
 
 COMMANDS = {
     "upsample": "Upsample a volume by a transposed convolution.",
+    "batch": "Upsample many scans, unattended.",
+    "plan": "Say what a run would take, and whether it fits.",
     "shape": "Say what a volume would become, without reading a voxel.",
     "info": "Show the header facts of volumes and kernels.",
+    "verify": "Say whether an output is what its record says.",
+    "compare": "Compare two volumes voxel by voxel.",
+    "preview": "Draw slices of volumes, one beside another at the same places.",
     "kernel": "Make, convert and examine kernels.",
 }
 
@@ -36,7 +43,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
-        return command
+        return configured(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -46,6 +53,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="conv3dt")
+@config_option
 def conv3dt() -> None:
     """Volumetric upsampling by transposed convolution: exactly Keras's Conv3DTranspose, with the right header.
 
@@ -56,8 +64,11 @@ def conv3dt() -> None:
       conv3dt upsample scan.nii.gz up.h5:/up --weights kernel.npz --strides 2 --padding same
       conv3dt shape 64,64,32 --kernel-size 3 --strides 2 --padding same --filters 8
 
+    Every option can also stand in a TOML file (--config FILE) or in the environment (CONV3DT_THREADS); --print-config
+    shows what holds, and why.
+
     Exit codes: 0 done, 1 failed, 2 usage, 65 bad data, 66 no input, 73 cannot create output, 74 I/O error, 75 does
-    not fit (other limits may), 130 interrupted, 143 terminated.
+    not fit (other limits may), 130 interrupted, 141 the pipe was closed, 143 terminated.
     """
 
 
@@ -68,6 +79,8 @@ def main() -> NoReturn:
         signal.signal(number, _stop)
     if not os.environ.get("CONV3DT_TRACEBACK"):
         warnings.simplefilter("ignore")  # what matters is counted, and told in the report
+    if COMPLETION_VARIABLE in os.environ:
+        import_module(".completion", __package__)
     try:
         code = conv3dt.main(standalone_mode=False)
         _flush()
@@ -75,6 +88,8 @@ def main() -> NoReturn:
         code = _misused(error)
     except (_Stopped, KeyboardInterrupt, click.Abort) as stop:
         code = _say("interrupted; no output was left", stop.args[0] if isinstance(stop, _Stopped) else 130)
+    except ReaderGoneError as error:  # as any tool that SIGPIPE ends: without a word
+        code = error.exit_code
     except Conv3dtError as error:
         code = _say(str(error), error.exit_code)
     except BrokenPipeError:

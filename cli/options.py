@@ -1,8 +1,9 @@
 """Which options do commands share?  One decorator a group; names as Keras and the field's tools spell them.
 
-* `layer_options`: upsample, shape
-* `axes_options`: upsample, shape, info
-* `output_options`: upsample, shape (``--json``, ``--report``, ``-q``, ``-v``)
+* `layer_options`: upsample, plan, shape
+* `axes_options`: upsample, plan, shape, info
+* `run_options`: upsample, plan (types, device, threads, memory, tiles)
+* `output_options`: upsample, plan, shape (``--json``, ``--report``, ``-q``, ``-v``)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from conv3dt.matching import REDUCTIONS
 from conv3dt.request import LAYOUTS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
 LAYER_NAMES = (
     "scale",
     "kernel",
@@ -120,6 +122,41 @@ def axes_options(command: Command) -> Command:
             "--channels-first", "data_format", flag_value="channels_first", help="The first axis is channels."
         ),
         click.option("--axes", metavar="LETTERS", help="Axes as listed: xyz space, c channels, t volumes (tzyx)."),
+    )
+
+
+def run_options(command: Command) -> Command:
+    """How a run is done: the type written, where it is computed, with how much memory, in what regions."""
+    return _all(
+        command,
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            help="Type written; rounds and clips.  [default: float32; same for nearest]",
+        ),
+        click.option("--rescale", is_flag=True, help="Give integers a slope with which nothing is clipped."),
+        click.option(
+            "--nan",
+            type=click.Choice(("keep", "zero", "error")),
+            default="keep",
+            show_default=True,
+            help="What becomes of NaN and infinite voxels.",
+        ),
+        click.option("--like", metavar="REF", help="Take the strides from this volume's grid, and land on it exactly."),
+        click.option("--strict-header", is_flag=True, help="Fail if a field of the header would be lost."),
+        click.option(
+            "--device", metavar="[auto|cpu|cuda[:N]|mps]", default="auto", show_default=True, help="Where to compute."
+        ),
+        click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.  [default: all processors]"),
+        click.option(
+            "--max-memory",
+            metavar="SIZE",
+            help="Memory of the whole process, such as 1GiB.  [default: 2GiB for regions]",
+        ),
+        click.option("--tile", type=NUMBERS, help="Output voxels of a region per axis.  [default: what fits]"),
+        click.option("--self-check", is_flag=True, help="Compute a sample again in float64 before naming the output."),
+        click.option("--resume", is_flag=True, help="When interrupted, leave what is done for the next run to go on."),
+        click.option("--overwrite", is_flag=True, help="Replace an existing output."),
     )
 
 

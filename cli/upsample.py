@@ -6,9 +6,7 @@ from typing import Any
 
 import click
 
-from .options import NUMBERS, axes_options, layer_options, output_options, split_layer
-
-DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
+from .options import axes_options, layer_options, output_options, run_options, split_layer
 
 
 @click.command()
@@ -16,18 +14,9 @@ DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
 @click.argument("output")
 @layer_options
 @axes_options
-@click.option(
-    "--dtype", type=click.Choice(DTYPES), help="Type written; rounds and clips.  [default: float32; same for nearest]"
-)
-@click.option(
-    "--device", metavar="[auto|cpu|cuda[:N]|mps]", default="auto", show_default=True, help="Where to compute."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.  [default: all processors]")
-@click.option(
-    "--max-memory", metavar="SIZE", help="Memory of the whole process, such as 1GiB.  [default: 2GiB for regions]"
-)
-@click.option("--tile", type=NUMBERS, help="Output voxels of a region per axis.  [default: what fits]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@run_options
+@click.option("--out-format", type=click.Choice(("nii", "nii.gz")), help="Of standard output.  [default: the input's]")
+@click.option("--sidecar", is_flag=True, help="Write OUTPUT's record beside it as JSON, for `conv3dt verify`.")
 @click.option("--dry-run", is_flag=True, help="Check and report everything, write nothing.")
 @output_options
 def upsample(
@@ -35,8 +24,9 @@ def upsample(
 ) -> None:
     """Upsample the volume INPUT into OUTPUT by a transposed convolution.
 
-    Volumes are .nii, .nii.gz or file.h5:/dataset.  Numbers for axes (2, or 2,2,1) are in the order in which the file
-    lists its axes.  A fourth axis is one volume after another, unless it is said to be channels.
+    Volumes are .nii, .nii.gz or file.h5:/dataset; - is NIfTI from standard input or to standard output.  Numbers for
+    axes (2, or 2,2,1) are in the order in which the file lists its axes.  A fourth axis is one volume after another,
+    unless it is said to be channels.
 
     \b
     Examples:
@@ -44,11 +34,15 @@ def upsample(
       conv3dt upsample scan.nii.gz up.nii --scale 2,2,1 --kernel cubic --dtype same
       conv3dt upsample labels.nii.gz up.nii.gz --kernel nearest
       conv3dt upsample stack.h5:/raw up.h5:/raw --weights k.npz --strides 2 --padding same
+      conv3dt upsample scan.nii.gz up.nii.gz --like template.nii.gz --sidecar
+      cat scan.nii.gz | conv3dt upsample - - --out-format nii | mrinfo -
     """
     import conv3dt
 
     from .console import check_report, progress, publish
 
+    if output == "-" and as_json:
+        raise click.UsageError("--json and the volume both want standard output; say --report FILE")
     layer, rest = split_layer(options)
     check_report(report, input, output, layer.get("weights"), layer.get("layer"))
     with progress(shown=not quiet and not rest["dry_run"]) as start:

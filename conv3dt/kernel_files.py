@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from conv3dt import paths
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.layer.config import LayerConfig, check_choice, layer_config
-from conv3dt.pending import PendingFile, check_target, writing
+from conv3dt.pending import check_target, write_whole
 from conv3dt.request import LayerRequest
 from conv3dt.weights import Weights, read_weights, write_weights
 
@@ -208,7 +208,7 @@ def inspect_kernel(
     if mended is not None and repaired is not None:
         found = replace(found, repaired=_write(mended, f"{path} with gain 1", repaired, overwrite=overwrite))
     if png is not None:
-        _save(png, drawn.png, overwrite=overwrite)
+        write_whole(png, drawn.png, overwrite=overwrite)
         found = replace(found, picture=png, cut=drawn.cut)
     return found
 
@@ -264,16 +264,6 @@ def _with_layer(weights: Weights, config: LayerConfig) -> Weights:
 
 def _write(weights: Weights, origin: str, path: str, *, overwrite: bool) -> Written:
     return Written(weights, origin, path, tuple(write_weights(weights, path, overwrite=overwrite)))
-
-
-def _save(path: str, content: bytes, *, overwrite: bool) -> None:
-    pending = PendingFile(path, overwrite=overwrite)
-    try:
-        with writing(path):
-            pending.work.write_bytes(content)
-        pending.commit()
-    finally:
-        pending.abort()
 
 
 def _title(path: str) -> str:

@@ -107,19 +107,19 @@ def phases_png(
         cut.append(f"only the middle {MOST_SIDE} taps of long axes are shown")
     if gains.size > MOST_PANELS:
         cut.append(f"only the first {MOST_PANELS} of {gains.size} phases are shown")
-    sheet = _below(
+    sheet = below(
         [
-            _below([_words(_fitting(title), LARGE), _words(_subtitle(kernel, axes, filter, channel), MIDDLE, GREY)], 6),
+            below([words(_fitting(title), LARGE), words(_subtitle(kernel, axes, filter, channel), MIDDLE, GREY)], 6),
             _slices(taps, limit),
-            _below(
-                [_words(f"{gains.size} phase{'s' * (gains.size > 1)}: the weights of the input voxels that make the "
+            below(
+                [words(f"{gains.size} phase{'s' * (gains.size > 1)}: the weights of the input voxels that make the "
                         "outputs of one remainder, seen along axes 0, 1 and 2", MIDDLE),
                  _phases(taps, gains, axes, limit),
-                 *(_words(text, MIDDLE, RED) for text in cut)], 16),
+                 *(words(text, MIDDLE, RED) for text in cut)], 16),
         ],
         26,
     )  # fmt: skip
-    image = _bordered(sheet, 28)
+    image = bordered(sheet, 28)
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return Picture(stream.getvalue(), image.width, image.height, tuple(cut))
@@ -143,14 +143,14 @@ def _slices(taps: Array, limit: float) -> Image:
     for axis, count in enumerate(taps.shape):
         at = (count - 1) // 2
         down, right = (other for other in range(3) if other != axis)
-        words = [
-            _words(f"axis {axis} at tap {at} (0 to {count - 1})" if count > 1 else f"axis {axis}, its one tap", MIDDLE),
-            _words(f"axis {down} down, axis {right} to the right", SMALL, GREY),
+        lines = [
+            words(f"axis {axis} at tap {at} (0 to {count - 1})" if count > 1 else f"axis {axis}, its one tap", MIDDLE),
+            words(f"axis {down} down, axis {right} to the right", SMALL, GREY),
         ]
         cut: Array = np.take(taps, [at], axis).squeeze(axis)
-        blocks.append(_below([*words, _blank(1, 2), _tile(_middle(cut), cell, limit, numbers=True)], 4))
+        blocks.append(below([*lines, _blank(1, 2), _tile(_middle(cut), cell, limit, numbers=True)], 4))
     tallest = max(block.height for block in blocks)
-    return _beside([*blocks, _scale(limit, max(tallest, 120))], 36)
+    return beside([*blocks, _scale(limit, max(tallest, 120))], 36)
 
 
 def _phases(taps: Array, gains: Array, axes: Axes, limit: float) -> Image:
@@ -167,14 +167,14 @@ def _phases(taps: Array, gains: Array, axes: Axes, limit: float) -> Image:
     for index, part in zip(indices, parts, strict=True):
         gain = float(gains[index])
         even = abs(gain - mean) <= LEVEL * abs(mean) and part.size > 0
-        told = _words(f"gain {gain:.4g}" if part.size else "no taps", MIDDLE, INK if even else RED)
-        name = _words(f"phase {','.join(map(str, index))}", MIDDLE, GREY)
+        told = words(f"gain {gain:.4g}" if part.size else "no taps", MIDDLE, INK if even else RED)
+        name = words(f"phase {','.join(map(str, index))}", MIDDLE, GREY)
         tiles = [_tile(_middle(_seen(part, axis)), cell, limit) if part.size else _hole(cell) for axis in range(3)]
-        panels.append(_below([_beside([name, told], 10), _beside(tiles, 8)], 7))
+        panels.append(below([beside([name, told], 10), beside(tiles, 8)], 7))
     width, height = max(panel.width for panel in panels), max(panel.height for panel in panels)
     columns = _columns(len(panels), gains.shape[2], max((WIDTH + 26) // (width + 26), 1))
     rows = [panels[n : n + columns] for n in range(0, len(panels), columns)]
-    return _below([_beside([_sized(panel, width, height) for panel in row], 26) for row in rows], 20)
+    return below([beside([sized(panel, width, height) for panel in row], 26) for row in rows], 20)
 
 
 def _columns(count: int, last: int, most: int) -> int:
@@ -215,15 +215,15 @@ def _tile(values: Array, cell: int, limit: float, *, numbers: bool = False) -> I
         pixels[cell::cell] = pixels[:, cell::cell] = GRID
     image = Image.new("RGB", (pixels.shape[1] + 2, pixels.shape[0] + 2), FRAME)
     image.paste(Image.fromarray(pixels), (1, 1))
-    font = _font(SMALL)
+    face = font(SMALL)
     texts = [[f"{value:.2g}" for value in row] for row in values] if numbers and cell >= 24 else []
-    if not texts or max(font.getlength(text) for row in texts for text in row) > cell - 3:
+    if not texts or max(face.getlength(text) for row in texts for text in row) > cell - 3:
         return image
     draw = ImageDraw.Draw(image)
     for (row, column), value in np.ndenumerate(values):
         ink = PAPER if abs(value) > 0.62 * limit else INK
         at = (1 + (column + 0.5) * cell, 1 + (row + 0.5) * cell)
-        draw.text(at, texts[row][column], ink, font=font, anchor="mm")
+        draw.text(at, texts[row][column], ink, font=face, anchor="mm")
     return image
 
 
@@ -259,30 +259,32 @@ def _scale(limit: float, height: int) -> Image:
     for part in (1, 0.5, 0, -0.5, -1):
         y = inset + round((1 - part) / 2 * (length - 1))
         draw.line((bar + 2, y, bar + 7, y), FRAME)
-        draw.text((bar + 12, y), f"{limit * part:.3g}" if part else "0", INK, font=_font(MIDDLE), anchor="lm")
+        draw.text((bar + 12, y), f"{limit * part:.3g}" if part else "0", INK, font=font(MIDDLE), anchor="lm")
     return image
 
 
-def _words(text: str, size: int, colour: Colour = INK) -> Image:
+def words(text: str, size: int, colour: Colour = INK) -> Image:
+    """A line of text."""
     from PIL import Image, ImageDraw
 
-    font = _font(size)
-    image = Image.new("RGB", (int(font.getlength(text)) + 2, round(size * 1.3)), PAPER)
-    ImageDraw.Draw(image).text((0, image.height / 2), text, colour, font=font, anchor="lm")
+    face = font(size)
+    image = Image.new("RGB", (int(face.getlength(text)) + 2, round(size * 1.3)), PAPER)
+    ImageDraw.Draw(image).text((0, image.height / 2), text, colour, font=face, anchor="lm")
     return image
 
 
 def _fitting(text: str) -> str:
     """The end of a title that would be wider than the picture."""
-    font = _font(LARGE)
-    if font.getlength(text) <= WIDTH:
+    face = font(LARGE)
+    if face.getlength(text) <= WIDTH:
         return text
-    while font.getlength(f"...{text}") > WIDTH:
+    while face.getlength(f"...{text}") > WIDTH:
         text = text[max(len(text) // 20, 1) :]
     return f"...{text}"
 
 
-def _font(size: int) -> Any:
+def font(size: int) -> Any:
+    """Pillow's own font, so that pictures are the same everywhere."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
@@ -294,7 +296,7 @@ def _blank(width: int, height: int) -> Image:
     return Image.new("RGB", (width, height), PAPER)
 
 
-def _below(images: list[Image], gap: int) -> Image:
+def below(images: list[Image], gap: int) -> Image:
     """Images below each other, their left sides in line."""
     sheet = _blank(
         max(image.width for image in images), sum(image.height for image in images) + gap * (len(images) - 1)
@@ -306,7 +308,7 @@ def _below(images: list[Image], gap: int) -> Image:
     return sheet
 
 
-def _beside(images: list[Image], gap: int) -> Image:
+def beside(images: list[Image], gap: int) -> Image:
     """Images beside each other, their upper sides in line."""
     sheet = _blank(
         sum(image.width for image in images) + gap * (len(images) - 1), max(image.height for image in images)
@@ -318,13 +320,15 @@ def _beside(images: list[Image], gap: int) -> Image:
     return sheet
 
 
-def _sized(image: Image, width: int, height: int) -> Image:
+def sized(image: Image, width: int, height: int) -> Image:
+    """An image in the upper left corner of a sheet."""
     sheet = _blank(width, height)
     sheet.paste(image, (0, 0))
     return sheet
 
 
-def _bordered(image: Image, border: int) -> Image:
+def bordered(image: Image, border: int) -> Image:
+    """An image with paper around it."""
     sheet = _blank(image.width + 2 * border, image.height + 2 * border)
     sheet.paste(image, (border, border))
     return sheet
