@@ -17,7 +17,7 @@ from conv3dt.errors import ArgumentError, OutputError
 from conv3dt.paths import split_weights
 
 if TYPE_CHECKING:
-    from conv3dt.report import AxisFacts, HeaderFact, Report, VolumeFacts
+    from conv3dt.report import AxisFacts, HeaderFact, PlanFacts, Report, RunFacts, VolumeFacts
 
 Row = tuple[str, str, str]
 NAME_WIDTH = 18
@@ -191,16 +191,34 @@ def _work(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
     if proof := report.proof:
         looked = f"{proof.voxels} voxels in {proof.regions} regions computed again in float64"
         text.append(("self-check", f"{looked}: right, at most {100 * proof.worst:.2g} % of what rounding allows"))
-    if run := report.run:
-        text += [
-            ("memory", f"{_bytes(run.peak_bytes)} at the peak"),
-            (
-                "time",
-                f"{run.total_s:.3g} s: start {run.start_s:.3g}, read {run.read_s:.3g}, compute {run.compute_s:.3g}, "
-                f"write {run.write_s:.3g} side by side; {run.voxels_per_s / 1e6:.3g} M voxels/s",
-            ),
-        ]
-    return text
+    return text + (_taken(report.run, plan) if report.run else _expected(plan) if plan and plan.memory_bytes else [])
+
+
+def _taken(run: RunFacts, plan: PlanFacts | None) -> list[tuple[str, str]]:
+    """What a run took, beside what was expected."""
+    memory = disk = seconds = ""
+    if plan and plan.memory_bytes:
+        memory, disk = f", {_bytes(plan.memory_bytes)} expected", f", {_bytes(plan.disk_bytes)} expected"
+        seconds = f", {plan.seconds:.2g} expected"
+    stages = (
+        f"start {run.start_s:.3g}, read {run.read_s:.3g}, compute {run.compute_s:.3g}, write {run.write_s:.3g} "
+        f"side by side; {run.voxels_per_s / 1e6:.3g} M voxels/s"
+    )
+    return [
+        ("memory", f"{_bytes(run.peak_bytes)} at the peak{memory}"),
+        *([("disk", f"{_bytes(run.disk_bytes)} written{disk}")] if run.disk_bytes else []),
+        ("time", f"{run.total_s:.3g} s{seconds}: {stages}"),
+    ]
+
+
+def _expected(plan: PlanFacts) -> list[tuple[str, str]]:
+    """What a run would take."""
+    passing = f", and {_bytes(plan.passing_bytes)} until the run ends" if plan.passing_bytes else ""
+    return [
+        ("memory", f"{_bytes(plan.memory_bytes)} at the peak"),
+        ("disk", f"{'about ' if plan.packed else ''}{_bytes(plan.disk_bytes)}{passing}"),
+        ("time", f"about {plan.seconds:.2g} s on two cores of a server"),
+    ]
 
 
 @contextmanager

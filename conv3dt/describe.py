@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from conv3dt.io.volume import LABEL_INTENT
@@ -20,6 +21,7 @@ from conv3dt.report import (
 from conv3dt.version import __version__
 
 if TYPE_CHECKING:
+    from conv3dt.estimate import Estimate
     from conv3dt.io.volume import VolumeInfo
     from conv3dt.job import Job
     from conv3dt.pipeline import Tally
@@ -42,17 +44,26 @@ def volume_facts(info: VolumeInfo) -> VolumeFacts:
     )
 
 
-def job_report(job: Job, tally: Tally | None = None, peak_bytes: int = 0, proof: ProofFacts | None = None) -> Report:
-    """Return the report of a job: planned, or done if there is a tally."""
+def job_report(
+    job: Job,
+    tally: Tally | None = None,
+    peak_bytes: int = 0,
+    proof: ProofFacts | None = None,
+    *,
+    expected: Estimate | None = None,
+    disk_bytes: int = 0,
+) -> Report:
+    """Return the report of a job: planned, or done if there is a tally; and what was expected, if that is known."""
+    doubts = () if expected is None or tally is not None else expected.doubts
     return Report(
         version=__version__,
         input=volume_facts(job.source),
         output=volume_facts(job.target),
         layer=_layer(job),
         axes=_axes(job),
-        plan=_plan(job),
-        run=None if tally is None else _run(job, tally, peak_bytes),
-        warnings=tuple(_warnings(job, tally)),
+        plan=_plan(job, expected),
+        run=None if tally is None else _run(job, tally, peak_bytes, disk_bytes),
+        warnings=(*_warnings(job, tally), *doubts),
         header=header_facts(job),
         proof=proof,
     )
@@ -94,8 +105,8 @@ def _axes(job: Job) -> tuple[AxisFacts, ...]:
     )
 
 
-def _plan(job: Job) -> PlanFacts:
-    return PlanFacts(
+def _plan(job: Job, expected: Estimate | None) -> PlanFacts:
+    facts = PlanFacts(
         engine=job.choice.engine,
         device=job.choice.device,
         threads=job.choice.threads,
@@ -105,9 +116,19 @@ def _plan(job: Job) -> PlanFacts:
         volumes=job.plan.batch,
         region_bytes=job.plan.peak_bytes,
     )
+    if expected is None:
+        return facts
+    return replace(
+        facts,
+        memory_bytes=expected.memory_bytes,
+        disk_bytes=expected.disk.file_bytes,
+        packed=expected.disk.packed,
+        passing_bytes=expected.disk.passing_bytes + expected.disk.unpacked_bytes,
+        seconds=expected.seconds,
+    )
 
 
-def _run(job: Job, tally: Tally, peak_bytes: int) -> RunFacts:
+def _run(job: Job, tally: Tally, peak_bytes: int, disk_bytes: int) -> RunFacts:
     return RunFacts(
         start_s=tally.start_s,
         read_s=tally.read_s,
@@ -116,6 +137,7 @@ def _run(job: Job, tally: Tally, peak_bytes: int) -> RunFacts:
         total_s=tally.wall_s,
         voxels_per_s=tally.counts.written / tally.wall_s if tally.wall_s else 0.0,
         peak_bytes=peak_bytes,
+        disk_bytes=disk_bytes,
         clipped=tally.counts.clipped,
         not_finite=tally.counts.not_finite,
         first_not_finite=tally.counts.first_not_finite,

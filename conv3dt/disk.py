@@ -75,7 +75,7 @@ def _kept(path: str) -> int:
     from conv3dt.io import hdf5_target
 
     file, name = hdf5_target.split(path)
-    if not os.path.isfile(file) or hdf5_target._holds_only(Path(file), name):
+    if not os.path.isfile(file) or hdf5_target.holds_only(Path(file), name):
         return 0
     import h5py
 

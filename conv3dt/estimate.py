@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from conv3dt.disk import DiskUse, disk_use
-from conv3dt.engine.choose import FLOPS, GPU_START, VOXELS
+from conv3dt.engine.choose import FLOPS, GPU_START, LIBRARIES, VOXELS
 from conv3dt.engine.separable import PASSES, factors, is_worth_it
 from conv3dt.geometry import Box
 from conv3dt.io.volume import PIPE, VolumeInfo
@@ -18,7 +18,6 @@ from conv3dt.job import Job
 from conv3dt.layer.activation import activation_parts
 from conv3dt.packing import packed_share
 from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, row_length
-from conv3dt.resources import resident
 
 START = 0.08
 """Seconds to compile the loops."""
@@ -35,7 +34,7 @@ UNPACK = 2.5e-9
 PACK_EMPTY, PACK_FULL = 0.7e-9, 12e-9
 """The same for each byte that is packed: what there is always, and what there is at most."""
 
-TURN, SCATTER = 1.5e-9, 5e-9
+TURN, SCATTER = 1.0e-9, 3.5e-9
 """The same for each byte that a file wants in another order, the other way round; and not by rows at all."""
 
 DISK, PIPED = 1.4e-9, 0.3e-9
@@ -53,6 +52,9 @@ FUNCTION = 10e-9
 CHEAP = ("linear", "relu", "relu6", "leaky_relu", "prelu", "thresholded_relu", "hard_sigmoid", "softsign")
 """Activations that take no longer than the voxel itself."""
 
+PROGRAM_BYTES = 48 * 2**20
+"""Memory of the command itself: the interpreter, NumPy and those who read headers."""
+
 STREAM_BYTES, HDF5_BYTES = 14 * 2**20, 10 * 2**20
 """Memory for the blocks and threads of a gzip stream, and for what the HDF5 library keeps."""
 
@@ -62,7 +64,8 @@ class Estimate:
     """What a run is expected to take.
 
     Attributes:
-        memory_bytes: of the whole process at its peak; growth_bytes: what it does not hold yet of that.
+        memory_bytes: of the whole process at its peak, if it does nothing else.
+        growth_bytes: by which this process will grow, as far as its libraries are in memory already.
         disk: what is written where.
         seconds: until the output has its name, as the report counts them: without the 0.2 s in which the interpreter
             starts.
@@ -83,9 +86,9 @@ def estimate(job: Job) -> Estimate:
     output that is not packed to the 16 KB that HDF5 adds.  Not counted: what ``rescale``, ``self_check`` and
     ``sidecar`` do before and after, and the memory of an accelerator.
     """
-    disk = disk_use(job)
-    growth = job.choice.library_bytes + 3 * job.layer.kernel.nbytes + _regions_bytes(job) + _formats_bytes(job)
-    return Estimate(resident() + growth, growth, disk, _seconds(job, disk))
+    disk, library = disk_use(job), LIBRARIES[job.choice.engine][1]
+    work = 3 * job.layer.kernel.nbytes + _regions_bytes(job) + _formats_bytes(job)
+    return Estimate(PROGRAM_BYTES + library + work, job.choice.library_bytes + work, disk, _seconds(job, disk))
 
 
 def _regions_bytes(job: Job) -> int:
@@ -134,24 +137,37 @@ def _seconds(job: Job, disk: DiskUse) -> float:
     No less than all of it takes of the threads, either: those who pack are not there to compute.
     """
     threads, many = job.choice.threads, job.plan.count * job.plan.batch
-    put = (PIPED if job.target.path == PIPE else DISK) * min(disk.file_bytes, job.target.nbytes)
+    before, read, unpack = _reading(job, disk)
+    turn, pack, put, after = _writing(job, disk)
+    compute = _compute(job)
+    stages = (read, unpack, compute / threads, turn + pack / threads + put)
+    busy = (read + unpack + compute + turn + pack) / threads
+    ends = (sum(stages) - max(stages)) / many
+    start = START if job.choice.engine == "direct" else GPU_START
+    return start + before + max(*stages, busy) + ends + after + EACH * many
+
+
+def _reading(job: Job, disk: DiskUse) -> tuple[float, float, float]:
+    """Seconds before the first region, to read the regions, and to unpack them."""
     read = READ * (job.source.nbytes + prod(job.source.shape) * job.storage.compute_dtype.itemsize)
     unpack = UNPACK * job.source.nbytes if job.source.compressed else 0.0
-    turn, pack = _turn(job) * job.target.nbytes, _pack(job) * job.target.nbytes
-    before = after = 0.0
-    if disk.unpacked_bytes and job.source.is_stream:  # all of it, before the first region
-        before, unpack = unpack + READ * job.source.nbytes, 0.0
-    if disk.passing_bytes:  # packed behind the last region
-        after, pack, put = pack / threads + put, 0.0, BOXES * disk.passing_bytes
-    elif job.target.fortran and not job.plan.in_slabs:
-        put = BOXES * job.target.nbytes
-    compute = _compute(job)
-    shared = turn + pack if job.target.compressed else pack  # chunks are turned by those who pack them
-    stages = (read, unpack, compute / threads, turn + pack - shared + shared / threads + put)
-    busy = (read + unpack + compute + turn + pack) / threads
-    start = START if job.choice.engine == "direct" else GPU_START
-    ends = (sum(stages) - max(stages)) / many
-    return start + before + max(*stages, busy) + ends + after + EACH * many
+    if disk.unpacked_bytes:  # all of it, into a passing file
+        return unpack + READ * disk.unpacked_bytes, read, 0.0
+    return 0.0, read, unpack
+
+
+def _writing(job: Job, disk: DiskUse) -> tuple[float, float, float, float]:
+    """Seconds to bring regions into another order, of one thread to pack them, to write them, and behind the last."""
+    target = job.target
+    put = (PIPED if target.path == PIPE else DISK) * min(disk.file_bytes, target.nbytes)
+    turn, pack = _turn(job) * target.nbytes, _pack(job) * target.nbytes
+    if disk.passing_bytes >= target.nbytes:  # boxes wait, and are packed in the end
+        return turn, 0.0, BOXES * disk.passing_bytes, pack / job.choice.threads + put
+    if disk.passing_bytes:  # packed chunks wait; they are brought into order by those who pack them
+        return 0.0, turn + pack, put, put
+    if target.fortran and not job.plan.in_slabs:
+        return turn, pack, BOXES * target.nbytes, 0.0
+    return turn, pack, put, 0.0
 
 
 def _compute(job: Job) -> float:

@@ -102,7 +102,7 @@ def _dtype(settings: Settings) -> str | None:
 
 
 def spread(source: VolumeInfo) -> tuple[float, float]:
-    """Return the least and the greatest value that a volume can hold; of floats, that it does hold.
+    """Return the least and the greatest value of a volume; of bytes and of pipes, those that its type can hold.
 
     Raises:
         ArgumentError: its voxels would have to be looked at first, and it is a pipe.
@@ -110,7 +110,7 @@ def spread(source: VolumeInfo) -> tuple[float, float]:
     from conv3dt.bound import input_range
 
     known = input_range(source)
-    if known is not None:
+    if known is not None and (source.path == PIPE or source.dtype.itemsize == 1):
         return known
     if source.path == PIPE:
         raise ArgumentError("rescale has to look at all voxels of a float volume first, and a pipe is read only once")
@@ -135,6 +135,7 @@ def execute(
     Raises:
         Conv3dtError: a child that says what is wrong; nothing is left under the output's name then.
     """
+    opened = perf_counter()
     pending = begin(wanted.output, overwrite=wanted.overwrite, going_on=True)
     journal, sink = None, None
     try:
@@ -169,7 +170,7 @@ def execute(
             pending.abort(keep=keep)
         raise
     tally.write_s += perf_counter() - clock
-    tally.wall_s += perf_counter() - clock
+    tally.wall_s = perf_counter() - opened
     return tally, proof
 
 
@@ -236,9 +237,8 @@ def prove_files(job: Job, target: VolumeInfo, *, regions: int, seed: int) -> Pro
     """
     from conv3dt.proof import prove
 
-    in_order = job.source.in_file_order and job.target.in_file_order
     with (
-        closing(open_source(job.source, threads=1, in_order=in_order)) as source,
-        closing(open_source(target, threads=1, in_order=in_order)) as made,
+        closing(open_source(job.source, threads=1, in_order=job.source.in_file_order)) as source,
+        closing(open_source(target, threads=1, in_order=target.in_file_order)) as made,
     ):
         return prove(job, source, made, regions=regions, seed=seed)

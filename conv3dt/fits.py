@@ -44,7 +44,7 @@ def _memory(expected: Estimate) -> list[str]:
     free = available()
     if expected.growth_bytes <= free:
         return []
-    told = f"takes about {_mib(expected.memory_bytes)} of memory, {_mib(expected.growth_bytes)} more than it has now"
+    told = f"takes about {_mib(expected.growth_bytes)} of memory more than it has now"
     if SURE * expected.growth_bytes - SPARED > free + _swap():
         raise DoesNotFitError(
             f"the run {told}, and {_mib(free)} are free; give a smaller --tile (tile), or --max-memory (max_memory)"
@@ -61,8 +61,9 @@ def _swap() -> int:
 
 def _disk(job: Job, expected: Estimate) -> list[str]:
     use = expected.disk
-    free = _free(use.folder) + left_behind(job.target.path)
-    unpacked = use.unpacked_bytes if _disk_of(use.folder) == _disk_of(use.temporary) else 0
+    folder = next(each for each in (use.folder, *use.folder.parents) if each.is_dir())  # it may have to be made yet
+    free = _free(folder) + left_behind(job.target.path)
+    unpacked = use.unpacked_bytes if _disk_of(folder) == _disk_of(use.temporary) else 0
     if not unpacked and use.unpacked_bytes > _free(use.temporary):
         raise OutputError(
             f"input {job.source.path}: {use.unpacked_bytes} bytes have to be unpacked in {use.temporary}, where "

@@ -178,6 +178,8 @@ def _storage(source: VolumeInfo, layer: Layer, dtype: str | None, form: str) -> 
         kind = np.dtype(UNSAFE.get(kind.name, kind.name))
     elif kind.kind == "b":
         kind = np.dtype(np.uint8)
+    if kind.kind == "f":
+        return Storage(kind)
     return Storage(kind, source.slope, source.inter)
 
 
@@ -187,7 +189,10 @@ def _rescaled(storage: Storage, layer: Layer, spread: tuple[float, float]) -> St
         raise ArgumentError(f"rescale is for integers, got dtype {storage.dtype}; say --dtype int16, uint16 or uint8")
     from conv3dt.bound import output_bounds, scaling
 
-    return Storage(storage.dtype, *scaling(storage.dtype, *output_bounds(layer, *spread)))
+    low, high = output_bounds(layer, *spread)
+    if low == high:  # one value, such as an empty scan's: it is stored as 1, or 0
+        return Storage(storage.dtype, float(np.float32(low)) or 1.0)
+    return Storage(storage.dtype, *scaling(storage.dtype, low, high))
 
 
 def _target(

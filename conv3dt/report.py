@@ -72,7 +72,8 @@ class LayerFacts:
 class PlanFacts:
     """How the work is cut up; ``tile`` in output voxels, axes as the file lists them.
 
-    ``memory_bytes`` (of the process at its peak), ``disk_bytes`` (written) and ``seconds`` are what is expected.
+    ``memory_bytes`` (of the process at its peak), ``disk_bytes`` (of the output file, a guess if it is ``packed``),
+    ``passing_bytes`` (on the disk until the run ends) and ``seconds`` are what is expected.
     """
 
     engine: str
@@ -85,6 +86,8 @@ class PlanFacts:
     region_bytes: int
     memory_bytes: int = 0
     disk_bytes: int = 0
+    packed: bool = False
+    passing_bytes: int = 0
     seconds: float = 0.0
 
 
@@ -107,6 +110,7 @@ class RunFacts:
     not_finite: int
     first_not_finite: tuple[int, ...] | None = None
     resumed_regions: int = 0
+    disk_bytes: int = 0
     headroom: float | None = None
 
 

@@ -93,19 +93,13 @@ def _threads(value: object) -> int:
 
 
 def available() -> int:
-    """Return the bytes this process may still take: free memory, or what its cgroup leaves."""
+    """Return the bytes this process may still take: free memory, or what its control groups leave."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, max(int(_text(limit)) - int(_text(used)), 0))
-        except (OSError, ValueError):
-            continue
-    return free
+    from conv3dt import cgroup
+
+    free, left = int(psutil.virtual_memory().available), cgroup.memory_left()
+    return free if left is None else min(free, left)
 
 
 def resident() -> int:

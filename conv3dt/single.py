@@ -11,10 +11,13 @@ from conv3dt import paths
 from conv3dt.describe import job_report
 from conv3dt.digest import file_hash, glance, job_hash
 from conv3dt.errors import ArgumentError, DataError
+from conv3dt.estimate import Estimate
 from conv3dt.file_run import FileRun, execute, resolve
+from conv3dt.fits import foresee
 from conv3dt.io.files import check_output
 from conv3dt.io.volume import PIPE
 from conv3dt.job import Job
+from conv3dt.pipeline import Tally
 from conv3dt.record import (
     FileFacts,
     Record,
@@ -25,7 +28,7 @@ from conv3dt.record import (
     sidecar_path,
     write_sidecar,
 )
-from conv3dt.report import Report
+from conv3dt.report import ProofFacts, Report
 from conv3dt.resources import peak
 from conv3dt.version import __version__
 
@@ -51,16 +54,22 @@ def report_of(
     job = resolve(wanted)
     if options is not None:
         _check_recordable(wanted)
+    expected = foresee(job)
     if dry_run:
-        return job_report(job)
+        return job_report(job, expected=expected)
     if options is None:
-        tally, proof = execute(wanted, job, start=start)
-        return job_report(job, tally, peak(), proof)
-    return recorded_run(wanted, job, options, {}, start=start)
+        return _done(wanted, job, expected, *execute(wanted, job, start=start))
+    return recorded_run(wanted, job, options, {}, start=start, expected=expected)
 
 
 def recorded_run(
-    wanted: FileRun, job: Job, options: Mapping[str, Any], content: Mapping[str, Any], *, start: Any = None
+    wanted: FileRun,
+    job: Job,
+    options: Mapping[str, Any],
+    content: Mapping[str, Any],
+    *,
+    start: Any = None,
+    expected: Estimate | None = None,
 ) -> Report:
     """Run one file, and leave a sidecar beside it.
 
@@ -69,6 +78,7 @@ def recorded_run(
         options: of the layer and of the run, as they were given.
         content: what the sidecar says beside its record.
         start: as in `report_of`.
+        expected: what the job was expected to take.
 
     Raises:
         Conv3dtError: a child that says what is wrong; nothing is left then.
@@ -77,8 +87,14 @@ def recorded_run(
         before = glance(wanted.input)
         hashing = pool.submit(file_hash, wanted.input)
         leave = _leaving_a_record(wanted, job, options, content, before, hashing.result)
-        tally, proof = execute(wanted, job, start=start, finished=leave)
-    return job_report(job, tally, peak(), proof)
+        done = execute(wanted, job, start=start, finished=leave)
+    return _done(wanted, job, expected, *done)
+
+
+def _done(wanted: FileRun, job: Job, expected: Estimate | None, tally: Tally, proof: ProofFacts | None) -> Report:
+    """The report of a run that is done, with what was expected of it."""
+    written = 0 if wanted.output == PIPE else os.path.getsize(paths.split(wanted.output)[0])
+    return job_report(job, tally, peak(), proof, expected=expected, disk_bytes=written)
 
 
 def _check_recordable(wanted: FileRun) -> None:

@@ -246,7 +246,7 @@ Disk = namedtuple("Disk", "total used free")
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Make so many bytes free on every disk."""
-    return lambda count: monkeypatch.setattr(fits.shutil, "disk_usage", lambda path: Disk(2**60, 0, count))
+    return lambda count: monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(2**60, 0, count))
 
 
 def test_the_last_byte_of_a_disk_decides(folder: Path, free: Callable[[int], None]) -> None:
@@ -257,6 +257,14 @@ def test_the_last_byte_of_a_disk_decides(folder: Path, free: Callable[[int], Non
     free(need - 1)
     with pytest.raises(OutputError, match=rf"needs {need} bytes and cannot have them \({need - 1} bytes are free\)"):
         check_fits(job, estimate(job))
+
+
+def test_a_folder_that_is_not_there_yet_will_be_on_the_disk_above_it(folder: Path, free: Callable[[int], None]) -> None:
+    job = job_of(folder, "scan.nii", "new/deep/up.nii")
+    assert foresee(job).doubts == ()
+    free(1000)
+    with pytest.raises(OutputError, match="make room"):
+        foresee(job)
 
 
 def test_between_the_least_and_the_likely_there_is_doubt(folder: Path, free: Callable[[int], None]) -> None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 import conv3dt
 from conv3dt.io import hdf5_unpack
 from conv3dt.io.files import open_source, read_info
-from conv3dt.io.hdf5_chunks import ChunkGrid
-from conv3dt.io.hdf5_pack import ChunkPacker
+from conv3dt.io.hdf5_chunks import ChunkGrid, Packing
+from conv3dt.io.hdf5_pack import packed
 from conv3dt.io.hdf5_unpack import ChunkUnpacker, unpacking_bytes
 from conv3dt.io.volume import Index
 from conv3dt.resources import resident
@@ -34,25 +34,36 @@ def dataset(file: h5py.File, shape: tuple[int, ...], dtype: Any = "<u2", **layou
     return file.create_dataset("x", shape, dtype, **packing)
 
 
-def packer_of(dataset: Any, threads: int = 2) -> ChunkPacker:
-    packer = ChunkPacker.of(dataset, threads)
-    assert packer is not None
-    return packer
+def grid_of(dataset: Any) -> ChunkGrid:
+    grid = ChunkGrid.of(dataset)
+    assert grid is not None
+    return grid
+
+
+def packing_of(dataset: Any) -> Packing:
+    packing = Packing.of(dataset)
+    assert packing is not None
+    return packing
+
+
+def write_packed(dataset: Any, values: NDArray[Any]) -> None:
+    """Write all chunks as we pack them."""
+    grid, packing = grid_of(dataset), packing_of(dataset)
+    for part in grid.parts(tuple(slice(0, n) for n in grid.shape)):
+        dataset.id.write_direct_chunk(part.offset, packed(values[part.block], grid, packing))
 
 
 def unpacker_of(dataset: Any, threads: int = 2, kept: int = 2**20) -> Counted:
     """An unpacker that keeps so many bytes, also of chunks so small that HDF5 would do as well."""
-    grid = ChunkGrid.of(dataset)
-    assert grid is not None
     with mock.patch.object(hdf5_unpack, "KEPT_BYTES", kept):
-        return Counted(dataset, grid, threads)
+        return Counted(dataset, grid_of(dataset), packing_of(dataset), threads)
 
 
 class Counted(ChunkUnpacker):
     """Counts how often each chunk is unpacked, and how many are held meanwhile."""
 
-    def __init__(self, dataset: Any, grid: ChunkGrid, threads: int) -> None:
-        super().__init__(dataset, grid, threads)
+    def __init__(self, dataset: Any, grid: ChunkGrid, packing: Packing, threads: int) -> None:
+        super().__init__(dataset, grid, packing, threads)
         self.count: Counter[tuple[int, ...]] = Counter()
         self.held = 0
 
@@ -73,10 +84,10 @@ def box(*ranges: tuple[int, int]) -> Index:
 @settings(max_examples=40, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 13)] * 3), dtype=st.sampled_from(["u1", "<i2", ">i2", "<f4", ">f8"]),
-    shuffle=st.booleans(), level=st.sampled_from([1, 4, 9]), cut=st.integers(1, 3), seed=st.integers(0, 99),
+    shuffle=st.booleans(), level=st.sampled_from([1, 4, 9]), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_what_is_written_is_what_is_read(
-    shape: tuple[int, int, int], dtype: str, shuffle: bool, level: int, cut: int, seed: int
+    shape: tuple[int, int, int], dtype: str, shuffle: bool, level: int, seed: int
 ) -> None:
     values = np.random.default_rng(seed).integers(0, 99, shape).astype(dtype)
     if seed % 2:
@@ -84,29 +95,63 @@ def test_what_is_written_is_what_is_read(
     chunks = tuple(min(chunk, n) for chunk, n in zip((4, 5, 6), shape, strict=True))
     with h5py.File.in_memory() as file:
         made = dataset(file, shape, dtype, chunks=chunks, shuffle=shuffle, compression_opts=level)
-        packer = packer_of(made)
-        step = chunks[0] * cut
-        for start in range(0, shape[0], step):
-            index = (slice(start, min(start + step, shape[0])), slice(0, shape[1]), slice(0, shape[2]))
-            assert packer.holds(index)
-            packer.write(index, np.asfortranarray(values[index]) if seed % 3 else values[index])
-        packer.close()
+        write_packed(made, np.asfortranarray(values) if seed % 3 else values)
         assert np.array_equal(made[()], values)
 
 
+@st.composite
+def boxes(draw: st.DrawFn, shape: tuple[int, ...]) -> Index:
+    starts = [draw(st.integers(0, n - 1)) for n in shape]
+    return tuple(slice(a, draw(st.integers(a + 1, n))) for a, n in zip(starts, shape, strict=True))
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[ChunkGrid, Index]:
+    """A grid of 1 to 3 axes, and a box in it."""
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)))
+    chunk = tuple(draw(st.tuples(*[st.integers(1, n) for n in shape])))
+    return ChunkGrid(shape, chunk, np.dtype(np.uint8)), draw(boxes(shape))
+
+
+@settings(max_examples=100, deadline=None)
+@given(found=grids(), data=st.data())
+def test_a_box_is_its_whole_chunks_and_what_it_has_of_others(
+    found: tuple[ChunkGrid, Index], data: st.DataObject
+) -> None:
+    grid, index = found
+    seen, chunks = np.zeros(grid.shape, int), np.zeros(grid.counts, int)
+    held = grid.held(index)
+    if held is not None:
+        seen[grid.voxels(held)] += 1
+        chunks[held] += 1
+    for box in grid.cut(index):
+        assert all(part.start < part.stop for part in box)
+        assert grid.held(box) is None
+        seen[box] += 1
+        chunks[grid.touched(box)] += 2
+    inside = np.zeros(grid.shape, int)
+    inside[index] = 1
+    assert np.array_equal(seen, inside)
+    for place in np.ndindex(*grid.counts):
+        mine = inside[grid.voxels(tuple(slice(at, at + 1) for at in place))]
+        assert (chunks[place] == 1) == mine.all()
+        assert (chunks[place] >= 2) == (mine.any() and not mine.all())
+    order = data.draw(st.permutations(range(len(index))))
+    parts = list(grid.parts(index, order))
+    assert sorted(part.offset for part in parts) == [part.offset for part in grid.parts(index)]
+    assert [part.offset for part in parts] == sorted(
+        (part.offset for part in parts), key=lambda offset: [offset[axis] for axis in order]
+    )
+
+
 def test_which_boxes_are_made_of_whole_chunks() -> None:
-    with h5py.File.in_memory() as file:
-        packer = packer_of(dataset(file, (9, 10, 7)))
-        for start, stop, whole in (
-            (0, 4, True),
-            (4, 9, True),
-            (8, 9, True),
-            (0, 5, False),
-            (1, 4, False),
-            (4, 6, False),
-        ):
-            assert packer.holds((slice(start, stop), slice(0, 10), slice(0, 7))) is whole
-        packer.close()
+    grid = ChunkGrid((9, 10, 7), (4, 5, 6), np.dtype(np.uint8))
+    for start, stop, held in ((0, 4, (0, 1)), (4, 9, (1, 3)), (8, 9, (2, 3)), (0, 5, (0, 1)), (3, 9, (1, 3))):
+        index = box((start, stop), (0, 10), (0, 7))
+        assert grid.held(index) == box(held, (0, 2), (0, 2))
+        assert (list(grid.cut(index)) == []) is (start % 4 == 0 and stop != 5)
+    for start, stop in ((1, 4), (4, 6)):
+        assert grid.held(box((start, stop), (0, 10), (0, 7))) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +159,6 @@ def test_which_boxes_are_made_of_whole_chunks() -> None:
     [
         ({}, True),
         ({"shuffle": False}, True),
-        ({"compression_opts": 0}, False),
         ({"fletcher32": True}, False),
         ({"compression": "lzf", "compression_opts": None}, False),
         ({"compression": None, "compression_opts": None}, False),
@@ -125,7 +169,7 @@ def test_which_boxes_are_made_of_whole_chunks() -> None:
 )
 def test_which_datasets_are_packed_so(layout: dict[str, Any], can: bool) -> None:
     with h5py.File.in_memory() as file:
-        assert (ChunkPacker.of(dataset(file, (8, 8, 8), **layout), 1) is not None) is can
+        assert (Packing.of(dataset(file, (8, 8, 8), **layout)) is not None) is can
 
 
 def test_the_size_is_that_of_hdf5s_own_filter() -> None:
@@ -138,12 +182,10 @@ def test_the_size_is_that_of_hdf5s_own_filter() -> None:
         for ours in (True, False):
             with h5py.File.in_memory() as file:
                 made = dataset(file, values.shape, values.dtype, chunks=(32, 32, 32))
-                packer = packer_of(made)
                 if ours:
-                    packer.write((slice(0, 64),) * 3, values)
+                    write_packed(made, values)
                 else:
                     made[()] = values
-                packer.close()
                 assert np.array_equal(made[()], values)
                 sizes.append(made.id.get_storage_size())
         assert sizes[0] <= 1.05 * sizes[1]
@@ -185,12 +227,6 @@ def test_chunks_follow_their_axes_when_channels_become_labels(run: Run, tmp_path
 # --- unpacking -------------------------------------------------------------------------------------------------------
 
 TYPES = ["u1", "<i2", ">i2", "<u4", ">f4", "<f8", ">i8", "<f2", "?"]
-
-
-@st.composite
-def boxes(draw: st.DrawFn, shape: tuple[int, ...]) -> Index:
-    starts = [draw(st.integers(0, n - 1)) for n in shape]
-    return tuple(slice(a, draw(st.integers(a + 1, n))) for a, n in zip(starts, shape, strict=True))
 
 
 def write_masked(made: Any, volume: NDArray[Any], mask: int) -> None:

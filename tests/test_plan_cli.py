@@ -61,10 +61,7 @@ def test_it_is_a_dry_run(run: Run, scan: Path, options: tuple[Any, ...]) -> None
     plan = run("plan", scan, target, "--json", *options)
     dry = run("upsample", scan, target, "--dry-run", "--json", *options)
     assert (plan.code, dry.code) == (0, 0)
-    one, other = plan.json, dry.json
-    memory = [each["plan"].pop("memory_bytes") for each in (one, other)]
-    assert one == other
-    assert memory[0] == pytest.approx(memory[1], rel=0.1)  # the process grows a little from the first to the second
+    assert plan.json == dry.json
     assert listing(scan.parent) == ["scan.nii.gz"]
 
 
@@ -73,9 +70,7 @@ def test_json_holds_what_a_run_then_takes(run: Run, scan: Path, target: str, pac
     path = f"{scan.parent}/{target}"
     plan = run("plan", scan, path, "--json").json["plan"]
     report = run("upsample", scan, path, "--json").json
-    assert report["plan"].keys() == plan.keys()
-    for name in ("engine", "device", "threads", "tile", "regions", "region_bytes", "disk_bytes", "packed", "seconds"):
-        assert report["plan"][name] == plan[name]
+    assert report["plan"] == plan
     written = report["run"]["disk_bytes"]
     assert written == os.path.getsize(path.partition(":/")[0])
     assert plan["packed"] == packed

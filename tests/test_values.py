@@ -91,6 +91,19 @@ def test_rescaled_integers_are_never_clipped_and_near(
     assert nibabel.load(tmp_path / "b.nii").get_data_dtype() == np.dtype(dtype)
 
 
+@pytest.mark.parametrize("value", [0.0, 3.7, -2.5])
+def test_a_volume_of_one_value_is_rescaled_too(run: Run, tmp_path: Path, value: float) -> None:
+    source = save_nifti(tmp_path / "a.nii", np.full((4, 4, 4), value, np.float32), np.eye(4))
+    assert run("upsample", source, tmp_path / "b.nii", "--rescale").code == 0
+    np.testing.assert_allclose(load(tmp_path / "b.nii"), value, rtol=1e-6)
+
+
+def test_floats_with_a_slope_keep_their_values(run: Run, tmp_path: Path) -> None:
+    source = save_nifti(tmp_path / "a.nii", np.full((4, 4, 4), 3, np.float32), np.eye(4), scl_slope=2, scl_inter=1)
+    assert run("upsample", source, tmp_path / "b.nii", "--kernel", "nearest").code == 0
+    assert np.unique(load(tmp_path / "b.nii")).tolist() == [7]
+
+
 def test_rescale_is_for_integers(run: Run, tmp_path: Path) -> None:
     source = save_nifti(tmp_path / "a.nii", whole_numbers(4, 4, 4), np.eye(4))
     done = run("upsample", source, tmp_path / "b.nii", "--dtype", "float32", "--rescale")

@@ -20,6 +20,7 @@ from conv3dt.digest import file_hash, job_hash
 from conv3dt.discover import Scan
 from conv3dt.errors import Conv3dtError, OutputError
 from conv3dt.file_run import FileRun, resolve
+from conv3dt.fits import foresee
 from conv3dt.io.files import check_output
 from conv3dt.job import Job
 from conv3dt.record import check_sidecar, record_of, sidecar_path
@@ -161,13 +162,15 @@ def _made(
         if doubt is None:
             return "skipped", "is there, and proved by its record", None
         raise OutputError(f"output {scan.output}: exists, but {doubt}; say --overwrite or --skip-existing")
+    expected = foresee(job)
     if batch.dry_run:
-        return "planned", None, job_report(job)
+        return "planned", None, job_report(job, expected=expected)
     _make_folder(scan.output)
     check_output(scan.output, overwrite=wanted.overwrite)
     check_sidecar(sidecar_path(scan.output), overwrite=wanted.overwrite)
     content = batch.content(scan, job)
-    report = recorded_run(wanted, job, batch.options, content, start=_watching(scan, stop, moved))
+    watching = _watching(scan, stop, moved)
+    report = recorded_run(wanted, job, batch.options, content, start=watching, expected=expected)
     return "done", None, report
 
 

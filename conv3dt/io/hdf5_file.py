@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,15 @@ class WrittenFile:
 
     file: Any
 
-    def __init__(self, path: Path, mode: str, *, dry: bool = False) -> None:
-        """Take an existing file.
+    def __init__(self, path: Path | None, *, fresh: bool, dry: bool = False) -> None:
+        """Take a file.
 
         Args:
-            path: where it is.
-            mode: ``w``, for an empty file, or ``r+``.
+            path: where it is; None is nowhere.
+            fresh: whether it is empty, and HDF5 is to begin it.
             dry: do everything but write.
         """
-        self._mode = mode
+        self._mode = "w" if fresh else "r+"
         self._bytes = _Bytes(path, dry=dry)
 
     def __enter__(self) -> WrittenFile:
@@ -96,7 +97,7 @@ class WrittenFile:
 
     def sync(self) -> None:
         """Make durable what was written; not what HDF5 still holds."""
-        os.fsync(self._bytes.fileno())
+        self._bytes.sync()
 
     def check(self) -> None:
         """Raise what went wrong while writing.
@@ -111,17 +112,17 @@ class WrittenFile:
 class _Bytes:
     """The file under HDF5, which cannot close a file that it cannot write: a failure is kept, and told later."""
 
-    def __init__(self, path: Path, *, dry: bool) -> None:
-        self._file = path.open("rb" if dry else "r+b", buffering=0)
+    def __init__(self, path: Path | None, *, dry: bool) -> None:
+        self._file: Any = BytesIO() if path is None else path.open("rb" if dry else "r+b", buffering=0)
         self._given_up = dry
         self._at = 0
         self._expected = b""
         self.failure: OSError | None = None
         self.found: int | None = None
 
-    def fileno(self) -> int:
-        """As of a file."""
-        return self._file.fileno()
+    def sync(self) -> None:
+        """Make durable what was written."""
+        os.fsync(self._file.fileno())
 
     def expect(self, content: bytes) -> None:
         """Note in ``found`` where bytes of that length and beginning are written next."""
@@ -167,7 +168,7 @@ class _Bytes:
 
     def tell(self) -> int:
         """As of a file."""
-        return self._file.tell()
+        return self._at
 
     def truncate(self, size: int | None = None) -> int:
         """As of a file, failures remembered."""

@@ -63,6 +63,7 @@ def _check(file: str, name: str, *, overwrite: bool) -> bool:
         return False
     try:
         with opened(file) as found:
+            _check_groups(found, file, name)
             taken = name in found
     except DataError as error:
         raise OutputError(f"output {file}: cannot be added to: {error}; choose another name") from None
@@ -71,6 +72,20 @@ def _check(file: str, name: str, *, overwrite: bool) -> bool:
             f"output {file}:{name}: exists already; say --overwrite (overwrite=True) or choose another name"
         )
     return True
+
+
+def _check_groups(found: Any, file: str, name: str) -> None:
+    """Refuse a way to a dataset that leads through another dataset, or into another file."""
+    *groups, _ = name.strip("/").split("/")
+    node = found["/"]
+    for group in groups:
+        node = node.get(group)
+        if node is None:
+            return
+        if not isinstance(node, h5py.Group):
+            raise OutputError(f"output {file}:{name}: {node.name} is a dataset; choose another name")
+        if h5py.h5o.get_info(node.id).fileno != h5py.h5o.get_info(found["/"].id).fileno:
+            raise OutputError(f"output {file}:{name}: {group} is a link into another file; name that one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +125,7 @@ class Target:
     def of(cls, path: str, info: VolumeInfo, pending: PendingFile) -> Target:
         """Return what a passing file is to become."""
         name = split(path)[1]
-        alone = not pending.path.is_file() or _holds_only(pending.path, name)  # HDF5 does not give back what it took
+        alone = not pending.path.is_file() or holds_only(pending.path, name)  # HDF5 does not give back what it took
         return cls(path, pending.work, None if alone else pending.path, name, info)
 
     def storage(self) -> Storage:
@@ -119,7 +134,7 @@ class Target:
         Raises:
             OutputError: it cannot be created.
         """
-        with self._creating(), WrittenFile(self.kept or self.work, self._mode, dry=True) as written:
+        with self._creating(), WrittenFile(self.kept, fresh=self.kept is None, dry=True) as written:
             dataset = self._create(written.file, early=False)
             packing = Packing.of(dataset)
             return Storage(
@@ -143,17 +158,13 @@ class Target:
             pass
         if self.kept is not None:
             shutil.copyfile(self.kept, self.work)
-        with WrittenFile(self.work, self._mode) as written:
+        with WrittenFile(self.work, fresh=self.kept is None) as written:
             with self._creating():
                 dataset = self._create(written.file, early=early)
             written.check()
             yield dataset, written
         if self.kept is not None:
             copy_times(self.kept, self.work, self.name)
-
-    @property
-    def _mode(self) -> str:
-        return "w" if self.kept is None else "r+"
 
     def _create(self, file: Any, *, early: bool) -> Any:
         if self.name in file:
@@ -183,10 +194,6 @@ class Target:
                 timeless.set_obj_track_times(False)
                 h5py.h5g.create(node.id, name.encode(), None, timeless)
             node = node[name]
-            if not isinstance(node, h5py.Group):
-                raise OutputError(f"output {self.path}: {node.name} is a dataset; choose another name")
-            if h5py.h5o.get_info(node.id).fileno != h5py.h5o.get_info(file["/"].id).fileno:
-                raise OutputError(f"output {self.path}: {name} is a link to another file; name that one")
         return node, leaf
 
     @contextmanager
@@ -197,7 +204,7 @@ class Target:
             raise OutputError(f"output {self.path}: cannot be created: {reason(error)}") from None
 
 
-def _holds_only(file: Path, name: str) -> bool:
+def holds_only(file: Path, name: str) -> bool:
     """Whether there is nothing in a file but one dataset and the groups on the way to it."""
     with opened(str(file)) as found:
         node = found

@@ -85,7 +85,7 @@ def _slack_after(text: str, value: Array, size: Array, precision: Precision) -> 
 
 
 def misses(stored: NDArray[np.generic], ends: Ends, storage: Storage, precision: Precision) -> Array:
-    """Return by how much stored numbers miss the exact ones, as parts of what rounding allows.
+    """Return how far stored numbers are from the exact ones, as parts of what rounding allows.
 
     Args:
         stored: ``(filters, o1, o2, o3)``.
@@ -94,7 +94,8 @@ def misses(stored: NDArray[np.generic], ends: Ends, storage: Storage, precision:
         precision: of the computation.
 
     Returns:
-        At most 1 where the number may stand there, else `OUTSIDE` to `MOST`; `MOST` for NaN in the place of a number.
+        Where the number may stand there, how much of the computation's margin it takes to round to it, 0 to 1.  Else
+        how many times as far off it is as it may be, `OUTSIDE` to `MOST`; `MOST` for NaN in the place of a number.
     """
     found, unclaimed, nan = stored.astype(np.float64), _unclaimed(ends), np.isnan(ends[0])
     with np.errstate(all="ignore"):
@@ -106,17 +107,19 @@ def misses(stored: NDArray[np.generic], ends: Ends, storage: Storage, precision:
             half = 0.5
         else:
             half = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(storage.dtype)).astype(np.float64) / 2
-        part = np.abs(found - value) / (np.maximum(high - value, value - low) + half)
+        distance, margin = np.abs(found - value), np.maximum(high - value, value - low)
+        used = np.fmax(distance - half, 0.0) / margin
+        beyond = np.fmin(np.fmax(distance / (margin + half), OUTSIDE), MOST)
     inside = (least <= found) & (found <= greatest)
-    parts = np.where(inside, np.fmin(np.nan_to_num(part), 1.0), np.fmin(np.fmax(part, OUTSIDE), MOST))
-    parts = np.where(np.isnan(found) | (~inside & np.isnan(part)), MOST, parts)
+    parts = np.where(inside, np.fmin(np.nan_to_num(used), 1.0), beyond)
+    parts = np.where(np.isnan(found) | (~inside & np.isnan(distance)), MOST, parts)
     stands_for_nan = np.isnan(found) if storage.limits is None else found == 0
     parts = np.where(nan, np.where(stands_for_nan, 0.0, MOST), parts)
     return np.where(unclaimed, 0.0, parts)
 
 
 def misses_of_labels(stored: NDArray[np.generic], ends: Ends, precision: Precision) -> Array:
-    """Return, likewise, by how much the filters named by labels ``(1, o1, o2, o3)`` miss being the largest.
+    """Return, likewise, how far the filters named by labels ``(1, o1, o2, o3)`` are from being the largest.
 
     Of equals the first is the largest, and NaN is the smallest.
     """
