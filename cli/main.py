@@ -62,13 +62,14 @@ def conv3dt() -> None:
       conv3dt upsample scan.nii.gz up.nii.gz
       conv3dt upsample scan.nii.gz up.nii.gz --scale 2,2,1 --kernel cubic
       conv3dt upsample scan.nii.gz up.h5:/up --weights kernel.npz --strides 2 --padding same
+      conv3dt batch scans/ --out-dir up/ --html
       conv3dt shape 64,64,32 --kernel-size 3 --strides 2 --padding same --filters 8
 
     Every option can also stand in a TOML file (--config FILE) or in the environment (CONV3DT_THREADS); --print-config
     shows what holds, and why.
 
-    Exit codes: 0 done, 1 failed, 2 usage, 65 bad data, 66 no input, 73 cannot create output, 74 I/O error, 75 does
-    not fit (other limits may), 130 interrupted, 141 the pipe was closed, 143 terminated.
+    Exit codes: 0 done, 1 failed or different, 2 usage, 65 bad data, 66 no input, 73 cannot create output, 74 I/O error,
+    75 does not fit (other limits may), 130 interrupted, 141 the pipe was closed, 143 terminated.
     """
 
 

@@ -13,24 +13,30 @@ from conv3dt.version import __version__
 if TYPE_CHECKING:
     from conv3dt import activations, constraints, initializers, regularizers
     from conv3dt.api import output_shape, upsample, upsample_file
+    from conv3dt.compare import compare_files
     from conv3dt.errors import Conv3dtError
     from conv3dt.io.files import read_info
     from conv3dt.kernel_files import convert_kernel, inspect_kernel, make_kernel
     from conv3dt.layer.module import Conv3DTranspose, Convolution3DTranspose
+    from conv3dt.preview import preview_file
+    from conv3dt.verify import verify_file
     from conv3dt.weights import read_weights, write_weights
 
 _HOMES = {
     "Conv3DTranspose": "conv3dt.layer.module",
     "Conv3dtError": "conv3dt.errors",
     "Convolution3DTranspose": "conv3dt.layer.module",
+    "compare_files": "conv3dt.compare",
     "convert_kernel": "conv3dt.kernel_files",
     "inspect_kernel": "conv3dt.kernel_files",
     "make_kernel": "conv3dt.kernel_files",
     "output_shape": "conv3dt.api",
+    "preview_file": "conv3dt.preview",
     "read_info": "conv3dt.io.files",
     "read_weights": "conv3dt.weights",
     "upsample": "conv3dt.api",
     "upsample_file": "conv3dt.api",
+    "verify_file": "conv3dt.verify",
     "write_weights": "conv3dt.weights",
 }
 _MODULES = ("activations", "constraints", "initializers", "regularizers")
@@ -41,17 +47,20 @@ __all__ = [
     "Convolution3DTranspose",
     "__version__",
     "activations",
+    "compare_files",
     "constraints",
     "convert_kernel",
     "initializers",
     "inspect_kernel",
     "make_kernel",
     "output_shape",
+    "preview_file",
     "read_info",
     "read_weights",
     "regularizers",
     "upsample",
     "upsample_file",
+    "verify_file",
     "write_weights",
 ]
 

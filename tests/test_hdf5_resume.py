@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -54,6 +55,19 @@ BEFORE = ["nothing", "alone", "beside others", "latest", "block before"]
 NAME = "group/new"
 
 
+@cache
+def there_already(what: str) -> bytes:
+    """One of `BEFORE`; always the same, for it says when it was made."""
+    versions: dict[str, Any] = {"latest": {"libver": "latest"}, "block before": {"userblock_size": 512}}
+    with TemporaryDirectory(prefix="conv3dt-test-") as place:
+        with h5py.File(Path(place) / "a.h5", "w", **versions.get(what, {})) as file:
+            file[NAME] = np.full(1000, 0x5A, np.uint8)  # whose place may be taken
+            if what != "alone":
+                file["other"] = np.arange(20)
+                file["other"].attrs["note"] = "mine"
+        return (Path(place) / "a.h5").read_bytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A dataset to be, and the file that it goes into.
@@ -70,17 +84,8 @@ class Case:
     def prepare(self, folder: Path) -> str:
         """Make what is there already, and return what the command calls the dataset."""
         path = folder / "out.h5"
-        if self.before == "alone":
-            with h5py.File(path, "w") as file:
-                file[NAME] = np.arange(1000)
-        elif self.before != "nothing":
-            options: dict[str, Any] = {"libver": "latest"} if self.before == "latest" else {}
-            if self.before == "block before":
-                options = {"userblock_size": 512}
-            with h5py.File(path, "w", **options) as file:
-                file[NAME] = np.full(1000, 0x5A, np.uint8)  # whose place may be taken
-                file["other"] = np.arange(20)
-                file["other"].attrs["note"] = "mine"
+        if self.before != "nothing":
+            path.write_bytes(there_already(self.before))
         return f"{path}:/{NAME}"
 
     def start(
@@ -159,27 +164,32 @@ def ways(draw: st.DrawFn, shape: tuple[int, ...]) -> list[Index]:
 
 @contextmanager
 def sizes(small: int, batch: int, long: int) -> Iterator[None]:
-    """As if chunks were larger than they are."""
-    with mock.patch.multiple(hdf5_places, SMALL_BYTES=small, BATCH_BYTES=batch, LONG_BYTES=long):
+    """As if chunks were larger than they are; nobody waits for the disk."""
+    with (
+        mock.patch.multiple(hdf5_places, SMALL_BYTES=small, BATCH_BYTES=batch, LONG_BYTES=long),
+        mock.patch("os.fsync"),
+    ):
         yield
 
 
 any_sizes = st.tuples(st.sampled_from([0, 2**16]), st.sampled_from([1, 40, 2**22]), st.sampled_from([1, 6, 2**12]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=cases(), data=st.data(), threads=st.integers(1, 3), limits=any_sizes)
 def test_regions_and_threads_make_no_other_bytes(
     case: Case, data: st.DataObject, threads: int, limits: tuple[int, int, int]
 ) -> None:
-    whole = case.whole()
-    case.check(whole)
+    steps = data.draw(ways(case.info.shape))
+    checkpoints = data.draw(st.sets(st.sampled_from(range(len(steps)))), "checkpoints")
     with TemporaryDirectory(prefix="conv3dt-test-") as place, sizes(*limits):
+        whole = case.whole()
+        case.check(whole)
         sink = case.start(case.prepare(Path(place)), threads=threads)
-        for index in data.draw(ways(case.info.shape)):
+        for number, index in enumerate(steps):
             block = case.values[index]
             sink.write(index, np.asfortranarray(block) if case.info.axes[0] == "i" else block)
-            if data.draw(st.integers(0, 9), "checkpoint") == 0:
+            if number in checkpoints:
                 sink.checkpoint()
         sink.commit()
         assert (Path(place) / "out.h5").read_bytes() == whole
@@ -189,49 +199,42 @@ def test_regions_and_threads_make_no_other_bytes(
 # --- kills -----------------------------------------------------------------------------------------------------------
 
 
-def snapshot(sink: Any) -> dict[Path, bytes]:
-    """What a kill at this moment leaves: the passing files as the system has them."""
+def killed(sink: Any) -> None:
+    """Leave the passing files as a kill at this moment would: as the system has them."""
     pending = sink._pending
-    return {path: path.read_bytes() for path in (pending.work, pending.sibling("spool")) if path.exists()}
-
-
-def killed(sink: Any, left: dict[Path, bytes]) -> None:
-    """Kill a run at the moment of a snapshot."""
+    left = {path: path.read_bytes() for path in (pending.work, pending.sibling("spool")) if path.exists()}
     sink.abort(keep=True)
     for path, content in left.items():
         path.write_bytes(content)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=cases(), data=st.data(), limits=any_sizes)
 def test_a_killed_run_goes_on_to_the_same_bytes(case: Case, data: st.DataObject, limits: tuple[int, int, int]) -> None:
     """Killed between any two of its steps, again and again; each time, all from the last checkpoint on is repeated."""
     with TemporaryDirectory(prefix="conv3dt-test-") as place, sizes(*limits):
         path = case.prepare(Path(place))
         steps = data.draw(ways(case.info.shape))
-        state, sure, done, kills = None, 0, 0, 0
+        events = data.draw(
+            st.lists(st.sampled_from([*["write"] * 4, *["checkpoint"] * 2, "kill"]), max_size=30), "events"
+        )
+        state, sure, done = None, 0, 0
         sink = case.start(path)
-        while True:
-            step = data.draw(st.sampled_from(["write", "write", "write", "checkpoint", "kill"]), "step")
-            if step == "write" and done < len(steps):
+        for event in events:
+            if event == "checkpoint":
+                state, sure = json.loads(json.dumps(sink.checkpoint())), done
+                continue
+            if event == "write" and done < len(steps):
                 sink.write(steps[done], case.values[steps[done]])
                 done += 1
-            elif step == "write":
-                sink.finish()
-                left = snapshot(sink)
-                if kills > 3 or data.draw(st.booleans(), "whole"):
-                    break
-                killed(sink, left)
-            elif step == "checkpoint":
-                state, sure = json.loads(json.dumps(sink.checkpoint())), done
-            elif kills <= 3:
-                killed(sink, snapshot(sink))
-            else:
                 continue
-            if step != "checkpoint" and sink._pending._descriptor < 0:
-                kills, done = kills + 1, sure
-                sink = case.start(path, state)
-        sink.publish()
+            if event == "write":
+                sink.finish()
+            killed(sink)
+            sink, done = case.start(path, state), sure
+        for index in steps[done:]:
+            sink.write(index, case.values[index])
+        sink.commit()
         assert (Path(place) / "out.h5").read_bytes() == case.whole()
         assert listing(Path(place)) == ["out.h5"]
 
