@@ -16,6 +16,7 @@ ORDER = [
     "conv3dt.version",
     "conv3dt.paths",
     "conv3dt.visible",
+    "conv3dt.trial",
     "conv3dt.axes",
     "conv3dt.geometry",
     "conv3dt.affine",

@@ -18,12 +18,19 @@ from conv3dt.io.hdf5_sink import Hdf5Sink
 from conv3dt.io.hdf5_target import begin, check_output
 from conv3dt.io.hdf5_unpack import ChunkUnpacker
 from conv3dt.io.volume import Index, VolumeInfo, check_numbers
+from conv3dt.trial import attempt
 
 __all__ = ["Hdf5Sink", "Hdf5Source", "begin", "check_output", "read_info"]
 
 
 def read_info(path: str, *, axes: str | None = None, data_format: str | None = None) -> VolumeInfo:
     """Return the header facts of a dataset without reading a voxel."""
+    attempt(paths.split(path)[0], __name__, "facts_of", path, axes, data_format)
+    return facts_of(path, axes, data_format)
+
+
+def facts_of(path: str, axes: str | None, data_format: str | None) -> VolumeInfo:
+    """The same, without another process to try it first."""
     with opened(path) as file:
         return _info(_dataset(file, path), path, axes, data_format)
 
@@ -128,5 +135,6 @@ def _info(dataset: Any, path: str, axes: str | None, data_format: str | None) ->
         compressed=dataset.compression is not None,
         header=header,
         attributes=attributes,
+        foreign=tuple(str(name) for name in dataset.attrs if not hdf5_attributes.is_own(dataset, name)),
         layout=hdf5_attributes.layout(dataset),
     )

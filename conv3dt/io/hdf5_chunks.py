@@ -60,7 +60,7 @@ class ChunkGrid:
 
     def place(self, offset: tuple[int, ...]) -> Place:
         """Return the number per axis of the chunk that begins at ``offset``."""
-        return tuple(at // size for at, size in zip(offset, self.chunk, strict=True))
+        return tuple([at // size for at, size in zip(offset, self.chunk, strict=True)])
 
     def voxels(self, chunks: Index) -> Index:
         """Return the box of all that a range of chunks has of the dataset."""
@@ -95,8 +95,8 @@ class ChunkGrid:
                     yield (*rest[:axis], slice(start, stop), *rest[axis + 1 :])
             rest[axis] = whole
 
-    def parts(self, index: Index, order: Sequence[int] = ()) -> Iterator[Part]:
-        """Yield what each chunk has of a box.
+    def offsets(self, index: Index, order: Sequence[int] = ()) -> Iterator[tuple[int, ...]]:
+        """Yield where the chunks begin that have anything of a box.
 
         Args:
             index: the box.
@@ -107,8 +107,13 @@ class ChunkGrid:
             range(part.start - part.start % size, part.stop, size) for part, size in zip(index, self.chunk, strict=True)
         ]
         order = order or range(len(index))
-        for place in product(*[starts[axis] for axis in order]):
-            offset = tuple(at for _, at in sorted(zip(order, place, strict=True)))
+        places = [order.index(axis) for axis in range(len(index))]
+        for found in product(*[starts[axis] for axis in order]):
+            yield tuple([found[place] for place in places])
+
+    def parts(self, index: Index, order: Sequence[int] = ()) -> Iterator[Part]:
+        """Yield what each chunk has of a box, in the order of `offsets`."""
+        for offset in self.offsets(index, order):
             met = [
                 (at, part.start, max(at, part.start), min(at + size, part.stop))
                 for at, part, size in zip(offset, index, self.chunk, strict=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from conv3dt.io.hdf5_chunks import ChunkGrid, Packing, Part, Place, shifted
+from conv3dt.io.hdf5_chunks import ChunkGrid, Packing, Place, shifted
 from conv3dt.io.hdf5_pack import packed
 from conv3dt.io.hdf5_spool import Spool
 from conv3dt.io.hdf5_target import Target
@@ -53,7 +53,7 @@ class Packed:
         """
         self._grid, self._packing, self._threads = grid, packing, threads
         self._order = _order(target.info)
-        self._rest = grid.parts(tuple(slice(0, n) for n in grid.shape), self._order)
+        self._rest = grid.offsets(tuple(slice(0, n) for n in grid.shape), self._order)
         self._next = next(self._rest, None)
         with ExitStack() as stack:
             self._spool = Spool(spool, grid, resume)
@@ -73,7 +73,7 @@ class Packed:
             parts, inner = list(grid.parts(whole, self._order)), block[shifted(whole, index)]
             contents = self._pool.map(lambda part: packed(inner[part.block], grid, packing), parts)
             for part, content in zip(parts, contents, strict=True):
-                self._take(part, content)
+                self._take(part.offset, content)
         for box in grid.cut(index):
             self._spool.put(box, block[shifted(box, index)])
 
@@ -84,8 +84,8 @@ class Packed:
 
     def finish(self) -> None:
         """Put all chunks into the file that are not there yet."""
-        for part, content in self._contents():
-            self._written.write_chunk(self._dataset, part.offset, content)
+        for offset, content in self._contents():
+            self._written.write_chunk(self._dataset, offset, content)
         self._open.close()
 
     def close(self) -> None:
@@ -93,38 +93,38 @@ class Packed:
         error = InterruptedError("given up")
         self._open.__exit__(type(error), error, None)
 
-    def _take(self, part: Part, content: bytes) -> None:
-        """Write a chunk, if it is its turn, or let it wait."""
+    def _take(self, offset: tuple[int, ...], content: bytes) -> None:
+        """Write the chunk that begins there, if it is its turn, or let it wait."""
         self._advance()
-        place, at = self._grid.place(part.offset), None
-        if self._next is not None and part.offset == self._next.offset:
-            at = self._written.write_chunk(self._dataset, part.offset, content)
+        at = None
+        if offset == self._next:
+            at = self._written.write_chunk(self._dataset, offset, content)
             self._next = next(self._rest, None)
         if at is None:
-            self._spool.add(place, content)
+            self._spool.add(self._grid.place(offset), content)
         else:
-            self._spool.add_outside(place, at, len(content))
+            self._spool.add_outside(self._grid.place(offset), at, len(content))
 
     def _advance(self) -> None:
         """Write those whose turn has come while they waited."""
         while self._next is not None:
-            content = self._spool.packed(self._grid.place(self._next.offset))
+            content = self._spool.packed(self._grid.place(self._next))
             if content is None:
                 return
-            self._written.write_chunk(self._dataset, self._next.offset, content)
+            self._written.write_chunk(self._dataset, self._next, content)
             self._next = next(self._rest, None)
 
-    def _contents(self) -> Iterator[tuple[Part, bytes]]:
+    def _contents(self) -> Iterator[tuple[tuple[int, ...], bytes]]:
         """Yield the chunks that are not in the file yet, in their order; a few are read or packed ahead."""
         most = max(min(AHEAD_BYTES // (COPIES * self._grid.chunk_bytes), 2 * self._threads), 1)
-        ahead: deque[tuple[Part, Future[bytes]]] = deque()
-        for part in chain([] if self._next is None else [self._next], self._rest):
-            ahead.append((part, self._pool.submit(self._content, self._grid.place(part.offset))))
+        ahead: deque[tuple[tuple[int, ...], Future[bytes]]] = deque()
+        for offset in chain([] if self._next is None else [self._next], self._rest):
+            ahead.append((offset, self._pool.submit(self._content, self._grid.place(offset))))
             if len(ahead) >= most:
                 first, content = ahead.popleft()
                 yield first, content.result()
-        for part, content in ahead:
-            yield part, content.result()
+        for offset, content in ahead:
+            yield offset, content.result()
 
     def _content(self, place: Place) -> bytes:
         content = self._spool.packed(place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from conv3dt.io.hdf5_packed import Packed
 from conv3dt.io.hdf5_target import Target
 from conv3dt.io.volume import FileSink, Index, VolumeInfo
 from conv3dt.pending import PendingFile, writing
+
+CHUNKS_HELD = 3
+"""A chunk that is packed is there as it was, shuffled, and packed."""
+NOTED_BYTES = 14
+"""What is known of each chunk: where it lies, how long it is packed, in which file, and whether that is on a list."""
 
 
 class Hdf5Sink(FileSink):
@@ -52,9 +58,9 @@ class Hdf5Sink(FileSink):
         """
         self._path, self._pending = path, pending
         self._original = _identity(pending.path)
-        if resume is not None and resume["original"] != self._original:
-            raise self._changed()
         with writing(path), self._going_on(resume):
+            if resume is not None and resume["original"] != self._original:
+                raise self._changed()
             self._voxels = _voxels(Target.of(path, info, pending), pending.sibling("spool"), threads, resume)
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
@@ -116,6 +122,15 @@ def _voxels(target: Target, spool: Path, threads: int, resume: dict[str, Any] | 
     if storage.packing is None:
         return Filtered(target, storage.grid, spool, resume)
     return Packed(target, storage.grid, storage.packing, spool, threads=threads, resume=resume)
+
+
+def writing_bytes(info: VolumeInfo) -> int:
+    """Return the memory that writing a dataset takes beside the regions: for a few chunks, and for where each lies."""
+    chunk: tuple[int, ...] | None = info.layout.get("chunks")
+    if chunk is None:
+        return 0
+    many = prod(ceil(n / length) for n, length in zip(info.shape, chunk, strict=True))
+    return CHUNKS_HELD * prod(chunk) * info.dtype.itemsize + NOTED_BYTES * many
 
 
 def _identity(path: Path) -> list[int] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from conv3dt import paths
 from conv3dt.errors import ArgumentError, DataError, InputMissingError
+from conv3dt.trial import attempt
 from conv3dt.weights.kernel import LAYOUTS, MOST_TAPS, Weights, check_writable, checked, listed, quoting, reason
 
 __all__ = ["MOST_TAPS", "WRITERS", "Weights", "checked", "read_weights", "write_weights"]
@@ -60,6 +61,8 @@ def read_weights(path: str, layout: str | None = None) -> Weights:
 def _read(path: str, layout: str | None) -> Weights:
     file, name = paths.split_weights(path)
     module = _module(file)
+    if module == "hdf5":
+        attempt(file, f"{__name__}.hdf5", "read", file, name, layout)
     try:
         found = import_module(f"conv3dt.weights.{module}").read(file, name, layout)
     except OSError as error:
