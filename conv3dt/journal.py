@@ -1,4 +1,7 @@
-"""How far did a run come that was killed?  One small file beside the passing one, whole or not there at all."""
+"""How far did a run come that was killed?  One small file beside the passing one, whole or not there at all.
+
+Its first line is a checksum of the second, which is JSON.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from conv3dt.pending import writing
 
@@ -41,8 +45,11 @@ class Journal:
 
     def read(self) -> Progress | None:
         """Return how far the job came, if it did."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError):
+            check, _, text = self._path.read_text(encoding="utf-8").partition("\n")
+            if check != _check(text):
+                return None
+            found = json.loads(text)
             if found["key"] == self._key:
                 return Progress(int(found["regions"]), tuple(found["tile"]), found["tally"], found["sink"])
         return None
@@ -61,8 +68,13 @@ class Journal:
     def _write(self, text: str) -> None:
         fresh = self._path.with_name(self._path.name + "-new")
         with writing(str(self._path)):
-            with fresh.open("w", encoding="utf-8") as file:
-                file.write(text)
+            fresh.unlink(missing_ok=True)  # it may be a link to somewhere
+            with fresh.open("x", encoding="utf-8") as file:
+                file.write(f"{_check(text)}\n{text}")
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self._path)
+
+
+def _check(text: str) -> str:
+    return f"{crc32(text.encode()):08x}"

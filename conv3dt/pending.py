@@ -2,13 +2,14 @@
 
 The passing name of ``up.nii`` is ``.conv3dt-part-up.nii``; a lock on it says that a run is alive.  What a killed run
 left there is gone on from, or swept away by the next run for the same output; two runs at once do not meet, the second
-takes a name of its own.
+takes ``.conv3dt-part2-up.nii``.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from pathlib import Path
 from conv3dt.errors import OutputError, ReaderGoneError, StreamError
 
 PREFIX = ".conv3dt-part-"
+MOST_RUNS = 8
+"""So many runs for one output at once have passing files whose names the next run knows; one more has one of its own."""
 MOST_NAME = 200
 """Bytes of a name that its passing name keeps: file systems allow 255."""
 SIBLINGS = ("journal", "journal-new", "spool")
@@ -38,26 +41,40 @@ class PendingFile:
             OutputError: the target exists and may not be replaced, or its folder refuses.
         """
         self.path = check_target(path, overwrite=overwrite)
+        self.alone = True
+        """Whether no other run for this output was alive when this one began."""
         self._replaces = overwrite
         self._descriptor = -1
         try:
-            self._descriptor, self.work = self._take()
-            os.fchmod(self._descriptor, _mode(self.path))
-            if not going_on:
+            self._descriptor, self.work, created = self._take()
+            if created or not going_on:  # a journal without the file that it tells of is worth nothing
                 self.clear()
         except OSError as error:
             self._let_go()
             raise OutputError(f"output {path}: cannot be created: {error.strerror}") from None
 
-    def _take(self) -> tuple[int, Path]:
-        """Return a file that no other run has: under the usual name, or under one of its own."""
-        end = os.fsencode(self.path.name)[-MOST_NAME:].decode(errors="ignore")
-        usual = self.path.parent / (PREFIX + end)
-        descriptor = _locked(usual)
-        if descriptor is not None:
-            return descriptor, usual
-        descriptor, name = tempfile.mkstemp("-" + end, PREFIX, self.path.parent)
-        return descriptor, Path(name)
+    def _take(self) -> tuple[int, Path, bool]:
+        """Return a file that no other run has, and whether it is new: under a known name, or under one of its own."""
+        for work in self._names():
+            try:
+                found = _locked(work)
+            except BlockingIOError:
+                self.alone = False
+                continue
+            if found is None:
+                break
+            return found[0], work, found[1]
+        descriptor, name = tempfile.mkstemp("-" + self._end(), PREFIX, self.path.parent)
+        return descriptor, Path(name), True
+
+    def _names(self) -> Iterator[Path]:
+        """The passing names of the first run for this output, and of those beside it."""
+        for number in range(1, MOST_RUNS + 1):
+            start = PREFIX if number == 1 else f"{PREFIX[:-1]}{number}-"
+            yield self.path.parent / (start + self._end())
+
+    def _end(self) -> str:
+        return os.fsencode(self.path.name)[-MOST_NAME:].decode(errors="ignore")
 
     def sibling(self, kind: str) -> Path:
         """Return the name of a further passing file, which goes when this one does."""
@@ -67,12 +84,7 @@ class PendingFile:
     def clear(self) -> None:
         """Begin afresh: an empty file, nothing beside it."""
         os.ftruncate(self._descriptor, 0)
-        self._sweep()
-
-    def _sweep(self) -> None:
-        for kind in SIBLINGS:
-            with suppress(OSError):
-                self.sibling(kind).unlink()
+        _sweep(self.work)
 
     def commit(self) -> None:
         """Make the file durable and give it its name.
@@ -80,10 +92,11 @@ class PendingFile:
         Raises:
             OutputError: another run made a file of that name meanwhile, and it may not be replaced.
         """
+        with suppress(OSError):  # a file system may have permissions of its own
+            os.chmod(self.work, _mode(self.path))  # not before: it may forbid to write
         self.sync()
         with writing(str(self.path)):
             self._name()
-            self._sweep()
             _sync_folder(self.path.parent)
         self._let_go()
 
@@ -97,6 +110,7 @@ class PendingFile:
                 os.close(descriptor)
 
     def _name(self) -> None:
+        self._sweep()  # first: behind the name, nobody would look for it any more
         if self._replaces:
             os.replace(self.work, self.path)
             return
@@ -116,6 +130,14 @@ class PendingFile:
             with suppress(OSError):
                 self.work.unlink()
         self._let_go()
+
+    def _sweep(self) -> None:
+        """Remove what lies beside the file, and what killed runs left that were not alone."""
+        _sweep(self.work)
+        for work in self._names():
+            if work != self.work and os.path.lexists(work):
+                with suppress(OSError):
+                    _remove(work)
 
     def _let_go(self) -> None:
         if self._descriptor >= 0:
@@ -160,23 +182,80 @@ def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
         pending.abort()
 
 
-def _locked(path: Path) -> int | None:
-    """Open a file, made if it is not there, that no living run holds; None if one does, or nothing can be locked."""
+def _sweep(work: Path) -> None:
+    """Remove what lies beside a passing file."""
+    for kind in SIBLINGS:
+        with suppress(OSError):
+            work.with_name(f"{work.name}-{kind}").unlink()
+
+
+def _remove(work: Path) -> None:
+    """Remove a passing file and what lies beside it, unless a living run holds it."""
+    found = _locked(work)
+    if found is not None:
+        try:
+            _sweep(work)
+            work.unlink()
+        finally:
+            os.close(found[0])
+
+
+def _locked(path: Path) -> tuple[int, bool] | None:
+    """Open a file that no living run holds, made if it is not there; return it, and whether it was made.
+
+    None if it cannot be opened, or nothing can be locked here.
+
+    Raises:
+        BlockingIOError: a living run holds it.
+    """
     try:
         import fcntl
     except ImportError:  # not a Unix
         return None
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        opened = _opened(path)
+        if opened is None:
+            return None
+        descriptor, made = opened
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
-                    return descriptor
+                here = os.fstat(descriptor)
+                if here.st_nlink > 1 and os.path.samestat(os.stat(path, follow_symlinks=False), here):
+                    path.unlink()  # it has got its name already, from a run that was killed in that moment
+                elif os.path.samestat(os.stat(path, follow_symlinks=False), here):
+                    return descriptor, made
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
         except OSError:
             os.close(descriptor)
+            if made:
+                path.unlink(missing_ok=True)
             return None
         os.close(descriptor)  # whoever held it gave it its name, or took it away, between the two calls
+
+
+def _opened(path: Path) -> tuple[int, bool] | None:
+    """Open a regular file to read and write, and say whether it was made; None if that cannot be."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        try:
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+        except FileExistsError:
+            pass
+        except OSError:
+            return None
+        try:
+            descriptor = os.open(path, flags | os.O_NONBLOCK)
+        except FileNotFoundError:  # gone between the two calls
+            continue
+        except OSError:  # a link, a folder, or somebody else's
+            return None
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor, False
+        os.close(descriptor)
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -97,13 +97,13 @@ def _asked(module: str, function: str, arguments: tuple[Any, ...]) -> str | None
         atexit.register(_dismiss)
     helper = _helper
     assert helper.stdin is not None and helper.stdout is not None
+    hung = False
     with suppress(OSError):
         helper.stdin.write(json.dumps([module, function, arguments]).encode() + b"\n")
         helper.stdin.flush()
-        ready, _, _ = select.select([helper.stdout], [], [], MOST_S)
-        if ready and helper.stdout.readline():
+        hung = not select.select([helper.stdout], [], [], MOST_S)[0]
+        if not hung and helper.stdout.readline():
             return None
-    hung = helper.poll() is None
     _dismiss()
     return "came to no end with" if hung else "crashed on"
 

@@ -15,6 +15,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from conv3dt.io.hdf5_chunks import ChunkGrid, Packing, shuffled
+from conv3dt.io.hdf5_file import Content
 
 ISAL_LEVEL = 2
 MOST_ISAL = 5
@@ -23,7 +24,7 @@ MUCH = 10
 """A chunk that packs to less than one part in so many is packed again by zlib."""
 
 
-def packed(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> bytes:
+def packed(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> Content:
     """Return the bytes that stand for a chunk in the file.
 
     Args:
@@ -31,22 +32,29 @@ def packed(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> bytes:
         grid: how the dataset is cut up.
         packing: of level 1 to 9.
     """
-    if values.shape != grid.chunk:  # at the end of an axis: HDF5 stores whole chunks
-        whole = np.zeros(grid.chunk, grid.dtype)
-        whole[tuple(slice(0, n) for n in values.shape)] = values
-        values = whole
-    flat = np.ascontiguousarray(values, grid.dtype).reshape(-1)
-    planes = shuffled(flat) if packing.shuffled and grid.dtype.itemsize > 1 else flat.view(np.uint8)[None]
+    planes = _planes(values, grid, packing)
+    del values  # may be large, and be needed by nobody else
     if packing.level > MOST_ISAL:
         return zlib.compress(planes.data, packing.level)
     small = _by_isal(planes)
     return zlib.compress(planes.data, packing.level) if MUCH * len(small) < planes.size else small
 
 
-def _by_isal(planes: NDArray[np.uint8]) -> bytes:
+def _planes(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> NDArray[np.uint8]:
+    """What is packed: a row for each of the bytes of a number, or all of them in one."""
+    if values.shape != grid.chunk:  # at the end of an axis: HDF5 stores whole chunks
+        whole = np.zeros(grid.chunk, grid.dtype)
+        whole[tuple(slice(0, n) for n in values.shape)] = values
+        values = whole
+    flat = np.ascontiguousarray(values, grid.dtype).reshape(-1)
+    return shuffled(flat) if packing.shuffled and grid.dtype.itemsize > 1 else flat.view(np.uint8)[None]
+
+
+def _by_isal(planes: NDArray[np.uint8]) -> bytearray:
     """Pack planes one after the other, each with a code of its own: high bytes are seldom spread as low ones are."""
-    packer = isal_zlib.compressobj(ISAL_LEVEL)
-    parts = []
+    packer, content = isal_zlib.compressobj(ISAL_LEVEL), bytearray()
     for plane in planes:
-        parts += [packer.compress(plane.data), packer.flush(isal_zlib.Z_SYNC_FLUSH)]
-    return b"".join([*parts, packer.flush()])
+        content += packer.compress(plane.data)
+        content += packer.flush(isal_zlib.Z_SYNC_FLUSH)
+    content += packer.flush()
+    return content
