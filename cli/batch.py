@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import axes_options, layer_options, run_options, split_layer
+
+if TYPE_CHECKING:
+    from conv3dt.batch.run import Outcome
 
 
 @click.command()
@@ -65,10 +69,20 @@ def batch(input: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) ->
     if rest.pop("skip_existing") and rest["overwrite"]:
         raise click.UsageError("--skip-existing cannot go with --overwrite; leave one of them out")
     plan = gather(input, layer=layer, filters=rest.pop("having"), skip_existing=options["skip_existing"], **rest)
-    with Watch(len(plan.batch.scans), quiet=quiet) as watch:
-        outcomes = unattended(plan, told=watch.told, moved=watch.moved)
-    watch.summary(outcomes)
-    if as_json:
-        print_json([outcome.as_dict() for outcome in outcomes])
+
+    def ended(outcomes: Sequence[Outcome]) -> None:
+        watch.summary(outcomes)
+        if as_json:
+            print_json([outcome.as_dict() for outcome in outcomes])
+
+    watch = Watch(len(plan.batch.scans), quiet=quiet)
+    try:
+        with watch:
+            outcomes = unattended(plan, told=watch.told, moved=watch.moved, ended=ended)
+    except Exception:
+        raise
+    except BaseException as stop:  # Ctrl-C or SIGTERM; what is done is done
+        click.echo("conv3dt: interrupted; the same command finishes what is left", err=True)
+        sys.exit(stop.args[0] if stop.args and isinstance(stop.args[0], int) else 130)
     if any(outcome.status in ("failed", "cancelled") for outcome in outcomes):
         sys.exit(1)

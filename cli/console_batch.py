@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,16 +39,20 @@ class Watch:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._close()
+
+    def _close(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with suppress(OSError):
+                bar.stop()
 
     def moved(self, name: str, part: float) -> None:
         """Which part of a scan is written."""
-        if self._bar is not None:
+        bar = self._bar
+        if bar is not None:
             self._parts[name] = part
-            self._bar.update(
-                self._task, completed=self._known + sum(self._parts.copy().values()), description=name[-40:]
-            )
+            bar.update(self._task, completed=self._known + sum(self._parts.copy().values()), description=name[-40:])
 
     def told(self, known: int, outcome: Outcome) -> None:
         """What became of a scan."""
@@ -56,23 +61,40 @@ class Watch:
         if self._bar is not None:
             self._bar.update(self._task, completed=known)
             if outcome.status == "failed":
-                self._bar.console.print(_line(outcome), style="red", markup=False, highlight=False)
+                with suppress(OSError):
+                    self._bar.console.print(_line(outcome), style="red", markup=False, highlight=False)
         elif not self._quiet or outcome.status == "failed":
-            click.echo(f"[{known}/{self._total}] {_line(outcome)}", err=True)
+            _say(f"[{known}/{self._total}] {_line(outcome)}")
 
     def summary(self, outcomes: Sequence[Outcome]) -> None:
         """The final table: how many of what, and each failure."""
+        self._close()
         if self._quiet:
             return
         listed = [each for each in outcomes if each.status == "failed"]
         if sys.stderr.isatty():
-            _table(listed or list(outcomes)[:MOST_ROWS])
+            with suppress(OSError):
+                _table(listed or list(outcomes)[:MOST_ROWS])
         counts = Counter(outcome.status for outcome in outcomes)
         told = ", ".join(f"{counts[status]} {status}" for status in WORDS if counts[status])
-        click.echo(f"{len(outcomes)} scans: {told}", err=True)
+        _say(f"{len(outcomes)} scans: {told}{_total(outcomes)}")
         if not sys.stderr.isatty():
             for outcome in listed:
-                click.echo(f"  {_line(outcome)}", err=True)
+                _say(f"  {_line(outcome)}")
+
+
+def _say(text: str) -> None:
+    """A line on stderr; a batch does not end because nobody can read how it goes on."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _total(outcomes: Sequence[Outcome]) -> str:
+    """What those that are planned would take together."""
+    plans = [report.plan for outcome in outcomes if (report := outcome.report) and outcome.status == "planned"]
+    size = sum(plan.disk_bytes for plan in plans if plan)
+    seconds = sum(plan.seconds for plan in plans if plan)
+    return f"; about {size / 2**20:.4g} MiB and {seconds:.2g} s, one after another" if size else ""
 
 
 def _line(outcome: Outcome) -> str:

@@ -35,16 +35,18 @@ def upsample(
       conv3dt upsample labels.nii.gz up.nii.gz --kernel nearest
       conv3dt upsample stack.h5:/raw up.h5:/raw --weights k.npz --strides 2 --padding same
       conv3dt upsample scan.nii.gz up.nii.gz --like template.nii.gz --sidecar
-      cat scan.nii.gz | conv3dt upsample - - --out-format nii | mrinfo -
+      cat scan.nii.gz | conv3dt upsample - - --out-format nii > up.nii
     """
     import conv3dt
+    from conv3dt.record import sidecar_path
 
     from .console import check_report, progress, publish
 
     if output == "-" and as_json:
         raise click.UsageError("--json and the volume both want standard output; say --report FILE")
     layer, rest = split_layer(options)
-    check_report(report, input, output, layer.get("weights"), layer.get("layer"))
+    sidecar = sidecar_path(output) if rest["sidecar"] else None
+    check_report(report, input, output, sidecar, layer.get("weights"), layer.get("layer"))
     with progress(shown=not quiet and not rest["dry_run"]) as start:
         done = conv3dt.upsample_file(input, output, start=start, **rest, **layer)
     if rest["dry_run"] and not quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +24,24 @@ PIECE = 2**20
 GLANCE = 2**16
 
 
-def file_hash(path: str) -> str:
+def file_hash(path: str, stop: threading.Event | None = None) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits; of an HDF5 dataset that of its whole file.
+
+    Args:
+        path: of the file, or of a dataset.
+        stop: when set, the hash of what was read so far is returned: nobody wants it any more.
 
     Raises:
         InputMissingError: it cannot be read.
     """
     found = hashlib.sha256()
+    file_path = paths.split(path)[0]
+    if os.path.exists(file_path) and not os.path.isfile(file_path):  # one may wait for ever for a pipe
+        raise InputMissingError(f"{path}: is not a regular file")
     try:
-        with open(paths.split(path)[0], "rb", buffering=0) as file:
+        with open(file_path, "rb", buffering=0) as file:
             piece = memoryview(bytearray(PIECE))
-            while count := file.readinto(piece):
+            while (stop is None or not stop.is_set()) and (count := file.readinto(piece)):
                 found.update(piece[:count])
     except OSError as error:
         raise InputMissingError(f"{path}: cannot be read: {error.strerror}") from None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from conv3dt import paths
 from conv3dt.describe import header_facts
 from conv3dt.digest import glance, job_hash
-from conv3dt.errors import ArgumentError, DataError, DoesNotFitError
+from conv3dt.errors import ArgumentError, DataError, DoesNotFitError, OutputError
 from conv3dt.io.files import begin, create_sink, open_source, output_format, read_info
 from conv3dt.io.volume import PIPE, Sink, VolumeInfo
 from conv3dt.job import Job, make_job
@@ -26,6 +29,7 @@ from conv3dt.settings import Settings
 
 if TYPE_CHECKING:
     Start = Callable[[int], Callable[[int], None]]
+    Finished = Callable[[str], AbstractContextManager[None]]
 
 PROVED = 24
 """Regions that are computed again to prove an output."""
@@ -120,14 +124,14 @@ def spread(source: VolumeInfo) -> tuple[float, float]:
 
 
 def execute(
-    wanted: FileRun, job: Job, *, start: Start | None = None, finished: Callable[[str], None] | None = None
+    wanted: FileRun, job: Job, *, start: Start | None = None, finished: Finished | None = None
 ) -> tuple[Tally, ProofFacts | None]:
     """Run a job into its file.
 
     Args:
         wanted: where the job came from; job: of `resolve`.
         start: called with the number of output voxels, returns a function that is told how many are written.
-        finished: called with the path of the whole file, before it gets its name.
+        finished: called with the path of the whole file; the file gets its name within the context that it returns.
 
     Returns:
         What happened, and what the self-check found.
@@ -136,42 +140,115 @@ def execute(
         Conv3dtError: a child that says what is wrong; nothing is left under the output's name then.
     """
     opened = perf_counter()
-    pending = begin(wanted.output, overwrite=wanted.overwrite, going_on=True)
-    journal, sink = None, None
+    begun = _begun(wanted, job)
+    job, sink, journal = begun.job, begun.sink, begun.journal
     try:
-        journal = _journal(wanted, job, pending)
-        job, found = _gone_on(wanted, job, journal, pending)
-        in_order = job.plan.in_slabs and job.source.in_file_order and job.target.in_file_order
-        threads = job.choice.threads
-        sink = create_sink(
-            job.target, pending, threads=threads, in_order=in_order, resume=None if found is None else found.sink
-        )
-        with closing(open_source(job.source, threads=threads, in_order=in_order)) as source:
+        seen = _seen(wanted.input)
+        with closing(open_source(job.source, threads=job.choice.threads, in_order=_in_order(job))) as source:
             tally = run(
                 job,
                 source,
                 sink,
                 start(prod(job.target.space) * job.plan.batch) if start else None,
-                done=None if found is None else _counts(found),
+                done=None if begun.found is None else _counts(begun.found),
                 written=None if journal is None else _noting(journal, job, sink),
             )
             source.finish()
+        _check_unchanged(wanted.input, seen)
         clock = perf_counter()
         sink.finish()
-        proof = _proved(job, pending) if wanted.self_check else None
-        if finished is not None and pending is not None:
-            finished(str(pending.work))
-        sink.publish()
+        proof = _proved(job, begun.pending) if wanted.self_check else None
+        leaving = nullcontext() if finished is None or begun.pending is None else finished(str(begun.pending.work))
+        _named(sink, leaving)
     except BaseException:
-        keep = wanted.keep and journal is not None and journal.read() is not None
-        if sink is not None:
-            sink.abort(keep=keep)
-        elif pending is not None:
-            pending.abort(keep=keep)
+        sink.abort(keep=begun.kept())
         raise
     tally.write_s += perf_counter() - clock
     tally.wall_s = perf_counter() - opened
     return tally, proof
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A run that is under way.
+
+    Attributes:
+        wanted, job: as of `execute`; the job has the regions of the run that it goes on from.
+        pending: the output's passing file, unless it is a pipe; journal: of a run that can be gone on with.
+        found: how far an earlier run came.
+    """
+
+    wanted: FileRun
+    job: Job
+    pending: PendingFile | None
+    journal: Journal | None = None
+    found: Progress | None = None
+    sink: Any = None
+
+    def kept(self) -> bool:
+        """Whether what is done is left for the next run."""
+        return self.wanted.keep and self.journal is not None and self.journal.read() is not None
+
+
+def _begun(wanted: FileRun, job: Job) -> _Begun:
+    """Begin a run where a killed one came to; where it left nothing, or nothing that fits, from the start.
+
+    Raises:
+        OutputError: another run is making the same output.
+    """
+    for going_on in (True, False):
+        begun = _Begun(wanted, job, begin(wanted.output, overwrite=wanted.overwrite, going_on=going_on))
+        try:
+            if begun.pending is not None and not (begun.pending.alone or wanted.overwrite):
+                raise OutputError(f"output {wanted.output}: another run is making it; wait or choose another name")
+            begun.journal = _journal(wanted, job, begun.pending)
+            _go_on(begun)
+            found = begun.found
+            begun.sink = create_sink(
+                begun.job.target, begun.pending, threads=begun.job.choice.threads, in_order=_in_order(begun.job),
+                resume=None if found is None else found.sink,
+            )  # fmt: skip
+            break
+        except BaseException as error:
+            if begun.pending is not None:
+                begun.pending.abort(keep=begun.kept())
+            if begun.found is None or not isinstance(error, (OSError, ValueError, LookupError, TypeError)):
+                raise
+    return begun
+
+
+def _in_order(job: Job) -> bool:
+    return job.plan.in_slabs and job.source.in_file_order and job.target.in_file_order
+
+
+def _seen(path: str) -> tuple[int, ...] | None:
+    """What changes with a file that is written to; None of one that is not there, or a pipe."""
+    with suppress(OSError):
+        facts = None if path == PIPE else os.stat(paths.split(path)[0])
+        return None if facts is None else (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    return None
+
+
+def _check_unchanged(path: str, before: tuple[int, ...] | None) -> None:
+    """Refuse what was read, if it was written to meanwhile; of one that was replaced or is gone, the old one was read.
+
+    Raises:
+        DataError: it was.
+    """
+    now = _seen(path)
+    if now is not None and before is not None and now[:2] == before[:2] and now != before:
+        raise DataError(f"{path}: changed while it was being read; run again")
+
+
+def _named(sink: Sink, leaving: AbstractContextManager[None]) -> None:
+    """Give record and output their names: both or none, for in this thread no signal comes between."""
+
+    def name() -> None:
+        with leaving:
+            sink.publish()
+
+    with ThreadPoolExecutor(1, "conv3dt-name") as pool:
+        pool.submit(name).result()
 
 
 def _journal(wanted: FileRun, job: Job, pending: PendingFile | None) -> Journal | None:
@@ -181,22 +258,27 @@ def _journal(wanted: FileRun, job: Job, pending: PendingFile | None) -> Journal 
     return Journal(pending.sibling("journal"), f"{job_hash(job)} {job.choice.device} {glance(wanted.input)}")
 
 
-def _gone_on(
-    wanted: FileRun, job: Job, journal: Journal | None, pending: PendingFile | None
-) -> tuple[Job, Progress | None]:
-    """The job with the regions of the run that was killed, and how far that came; else as it is, from the start."""
-    found = None if journal is None else journal.read()
-    if found is not None and found.tile != job.plan.tile:
-        tile = found.tile[::-1] if job.backwards else found.tile
-        try:
-            job = resolve(replace(wanted, settings=replace(wanted.settings, tile=tile)))
-        except DoesNotFitError:
-            found = None
-        if job.plan.tile != tile and found is not None and job.plan.tile != found.tile:
-            found = None
-    if found is None and pending is not None:
-        pending.clear()
-    return job, found
+def _go_on(begun: _Begun) -> None:
+    """Take over the regions of the run that was killed, and how far that came; else begin afresh."""
+    found = None if begun.journal is None else begun.journal.read()
+    if found is not None:
+        job = _in_regions(begun, found.tile)
+        if job.plan.tile == found.tile:
+            begun.job, begun.found = job, found
+            return
+    if begun.pending is not None:
+        begun.pending.clear()
+
+
+def _in_regions(begun: _Begun, walked: tuple[int, ...]) -> Job:
+    """The job, cut up into the regions of the run that was killed, if these can be had now."""
+    if begun.job.plan.tile == walked:
+        return begun.job
+    tile = walked[::-1] if begun.job.backwards else walked
+    try:
+        return resolve(replace(begun.wanted, settings=replace(begun.wanted.settings, tile=tile)))
+    except DoesNotFitError:
+        return begun.job
 
 
 def _counts(found: Progress) -> Counts:
@@ -218,8 +300,12 @@ def _proved(job: Job, pending: PendingFile | None) -> ProofFacts:
         DataError: it is not what the definition says.
     """
     assert pending is not None
-    inside = job.target.path[len(str(job.target.path).split(":/")[0]) :] if job.target.format == "hdf5" else ""
-    proof = prove_files(job, replace(job.target, path=str(pending.work) + inside), regions=PROVED, seed=0)
+    made = str(pending.work)
+    if job.target.format == "hdf5":
+        from conv3dt.io.hdf5_target import split
+
+        made += f":{split(job.target.path)[1]}"
+    proof = prove_files(job, replace(job.target, path=made), regions=PROVED, seed=0)
     if not proof.passed:
         raise DataError(
             f"output {job.target.path}: the self-check failed: voxel {proof.worst_at} is {proof.worst:.3g} times as "

@@ -5,6 +5,7 @@ Its first line is a checksum of the second, which is JSON.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -55,7 +56,13 @@ class Journal:
         return None
 
     def note(self, progress: Callable[[], Progress]) -> None:
-        """Make progress durable, if it is time to; else do not even ask for it."""
+        """Make progress durable, if it is time to; else do not even ask for it.
+
+        Where there is no room for it, the run goes on without: the output may have all its room.
+
+        Raises:
+            StreamError: the folder is gone, or the like.
+        """
         begin = time.monotonic()
         if begin < self._due:
             return
@@ -69,11 +76,16 @@ class Journal:
         fresh = self._path.with_name(self._path.name + "-new")
         with writing(str(self._path)):
             fresh.unlink(missing_ok=True)  # it may be a link to somewhere
-            with fresh.open("x", encoding="utf-8") as file:
-                file.write(f"{_check(text)}\n{text}")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            try:
+                with fresh.open("x", encoding="utf-8") as file:
+                    file.write(f"{_check(text)}\n{text}")
+                    file.flush()
+                    os.fsync(file.fileno())
+                fresh.replace(self._path)
+            except OSError as error:
+                fresh.unlink(missing_ok=True)
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
 
 
 def _check(text: str) -> str:

@@ -134,8 +134,10 @@ def _fields(before: Any, after: Any, like: str | None) -> Iterator[HeaderFact]:
         old, new = field.tell(before), field.tell(after)
         if not old and not new:
             continue
-        why = f"taken from {like}" if like is not None and field.placed else field.why
-        yield _fact(field.name, old, new, same=field.same(before, after), why=why, lost=field.is_lost(old, new))
+        taken = like is not None and field.placed
+        why = f"taken from {like}" if taken else field.why
+        lost = False if taken else field.is_lost(old, new)  # the place is said by the reference's fields
+        yield _fact(field.name, old, new, same=field.same(before, after), why=why, lost=lost)
 
 
 def _extensions(before: Any, after: Any) -> Iterator[HeaderFact]:

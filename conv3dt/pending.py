@@ -19,7 +19,7 @@ from conv3dt.errors import OutputError, ReaderGoneError, StreamError
 
 PREFIX = ".conv3dt-part-"
 MOST_RUNS = 8
-"""So many runs for one output at once have passing files whose names the next run knows; one more has one of its own."""
+"""So many runs at once for one output have passing files whose names the next one knows; a further one makes one up."""
 MOST_NAME = 200
 """Bytes of a name that its passing name keeps: file systems allow 255."""
 SIBLINGS = ("journal", "journal-new", "spool")
@@ -83,8 +83,9 @@ class PendingFile:
 
     def clear(self) -> None:
         """Begin afresh: an empty file, nothing beside it."""
+        if _sweep(self.work):
+            _sync_folder(self.path.parent)  # or a journal could come back that tells of another file
         os.ftruncate(self._descriptor, 0)
-        _sweep(self.work)
 
     def commit(self) -> None:
         """Make the file durable and give it its name.
@@ -182,11 +183,14 @@ def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
         pending.abort()
 
 
-def _sweep(work: Path) -> None:
-    """Remove what lies beside a passing file."""
+def _sweep(work: Path) -> bool:
+    """Remove what lies beside a passing file; say whether there was anything."""
+    found = False
     for kind in SIBLINGS:
         with suppress(OSError):
             work.with_name(f"{work.name}-{kind}").unlink()
+            found = True
+    return found
 
 
 def _remove(work: Path) -> None:
@@ -241,7 +245,10 @@ def _opened(path: Path) -> tuple[int, bool] | None:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         try:
-            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            with suppress(OSError):
+                os.fchmod(descriptor, 0o600)  # whatever the mask for new files
+            return descriptor, True
         except FileExistsError:
             pass
         except OSError:

@@ -16,7 +16,7 @@ from conv3dt.axes import SPATIAL
 from conv3dt.engine import memory
 from conv3dt.errors import DataError
 from conv3dt.geometry import reflect
-from conv3dt.io.volume import Index, Sink, Source, VolumeInfo
+from conv3dt.io.volume import PIPE, Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
 from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region, places, row_length
 
@@ -154,6 +154,12 @@ def run(
             step = upcoming
         for future in writing:
             future.result()
+    except BaseException:
+        if PIPE in (job.source.path, job.target.path):
+            from conv3dt.io.pipe import give_up
+
+            give_up()  # or to read or write what is under way could take for ever
+        raise
     finally:
         reader.shutdown(wait=True, cancel_futures=True)
         writer.shutdown(wait=True, cancel_futures=True)

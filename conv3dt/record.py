@@ -8,16 +8,17 @@ another one, proves nothing and is replaced.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from conv3dt import paths
 from conv3dt.errors import DataError, InputMissingError, OutputError
-from conv3dt.pending import write_whole
+from conv3dt.pending import check_target, write_whole
 from conv3dt.request import LayerRequest
 from conv3dt.settings import Settings
 
@@ -71,6 +72,8 @@ def read_sidecar(path: str) -> dict[str, Any] | None:
         DataError: it is not a JSON object.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # one may wait for ever for a pipe
+            raise DataError(f"sidecar {path}: is not a regular file; move it away")
         if os.path.getsize(path) > MOST_BYTES:
             raise DataError(f"sidecar {path}: is longer than any sidecar; move it away")
         with open(path, encoding="utf-8") as file:
@@ -87,7 +90,7 @@ def read_sidecar(path: str) -> dict[str, Any] | None:
 
 
 def record_of(path: str) -> Record | None:
-    """Return the record in a sidecar; None if there is no sidecar, or no record in it."""
+    """Return the record in a sidecar; None if there is no sidecar, or no record in it that could be one of ours."""
     found = (read_sidecar(path) or {}).get(KEY)
     if not isinstance(found, dict):
         return None
@@ -96,29 +99,82 @@ def record_of(path: str) -> Record | None:
         whole = Record(**(found | files))
     except (TypeError, KeyError):
         return None
-    return whole if isinstance(whole.options, dict) and isinstance(whole.input.path, str) else None
+    sound = isinstance(whole.options, dict) and _is_word(whole.version) and _is_word(whole.job)
+    return whole if sound and all(map(_is_file, files.values())) else None
 
 
-def check_sidecar(path: str, *, overwrite: bool) -> None:
-    """Refuse to write a sidecar over a file that is not one of ours.
+def _is_file(facts: FileFacts) -> bool:
+    return isinstance(facts.bytes, int) and _is_word(facts.sha256) and _is_path(facts.path)
+
+
+def _is_word(value: object) -> bool:
+    """Whether it can be shown."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_path(value: object) -> bool:
+    """Whether a file system could have it."""
+    try:
+        return isinstance(value, str) and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
+def check_sidecar(path: str, output: str, *, overwrite: bool, spared: Collection[str] = ()) -> None:
+    """Refuse a sidecar that cannot be written, or whose place is taken.
+
+    Args:
+        path: where; output: whose it will be.
+        overwrite: whether one that is not conv3dt's may be replaced.
+        spared: paths that may not be replaced in any case, unless by a record for a record.
 
     Raises:
         OutputError: says why.
     """
-    if overwrite or not os.path.lexists(path):
+    check_target(path, overwrite=True)
+    if not os.path.lexists(path):
         return
+    needed = os.path.realpath(path) in {os.path.realpath(each) for each in spared}
     try:
         ours = KEY in (read_sidecar(path) or {})
     except DataError as error:
+        if overwrite and not needed:
+            return
         raise OutputError(str(error)) from None
-    if not ours:
+    if needed and not ours:
+        raise OutputError(
+            f"sidecar {path}: is there already and belongs to an input; choose another name for the output"
+        )
+    if not (ours or overwrite):
         raise OutputError(f"sidecar {path}: is there already and not conv3dt's; say --overwrite or choose another name")
+    other = _other(path, output)
+    if other is not None:
+        raise OutputError(f"sidecar {path}: is the record of {other}, which is there; choose another name")
+
+
+def _other(sidecar: str, output: str) -> str | None:
+    """The output that a sidecar tells of, if that is another one and there."""
+    record = record_of(sidecar)
+    if record is None:
+        return None
+    told = to_folder_of(sidecar, record.output.path)
+    here, there = (os.path.realpath(paths.split(each)[0]) for each in (output, told))
+    return told if there != here and os.path.exists(there) else None
 
 
 def write_sidecar(path: str, content: Mapping[str, Any], record: Record) -> None:
-    """Write a sidecar: what it is to say, and the record."""
-    text = json.dumps({**content, KEY: asdict(record)}, indent=2, default=str, allow_nan=False) + "\n"
+    """Write a sidecar: what it is to say, and the record; what JSON has no number for becomes null."""
+    told = _plain({**content, KEY: asdict(record)})
+    text = json.dumps(told, indent=2, default=str, allow_nan=False) + "\n"
     write_whole(path, text.encode(), overwrite=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_folder_of(sidecar: str, path: str) -> str:
@@ -159,7 +215,7 @@ def recorded(options: Mapping[str, Any], sidecar: str) -> dict[str, Any]:
         if name in PATHS and isinstance(value, str):
             value = from_folder_of(sidecar, value)
         try:
-            kept[name] = json.loads(json.dumps(value))
+            kept[name] = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError):
             kept[name] = {"not recorded": type(value).__name__}
     return kept

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from conv3dt import paths
@@ -53,7 +55,7 @@ def report_of(
     check_output(wanted.output, overwrite=wanted.overwrite)  # before the input is looked at, which may take long
     job = resolve(wanted)
     if options is not None:
-        _check_recordable(wanted)
+        check_recordable(wanted)
     expected = foresee(job)
     if dry_run:
         return job_report(job, expected=expected)
@@ -83,24 +85,46 @@ def recorded_run(
     Raises:
         Conv3dtError: a child that says what is wrong; nothing is left then.
     """
+    given_up = threading.Event()
     with ThreadPoolExecutor(1, "conv3dt-hash") as pool:
         before = glance(wanted.input)
-        hashing = pool.submit(file_hash, wanted.input)
+        hashing = pool.submit(file_hash, wanted.input, given_up)
         leave = _leaving_a_record(wanted, job, options, content, before, hashing.result)
-        done = execute(wanted, job, start=start, finished=leave)
+        try:
+            done = execute(wanted, job, start=start, finished=leave)
+        except BaseException:
+            given_up.set()
+            raise
     return _done(wanted, job, expected, *done)
 
 
 def _done(wanted: FileRun, job: Job, expected: Estimate | None, tally: Tally, proof: ProofFacts | None) -> Report:
     """The report of a run that is done, with what was expected of it."""
-    written = 0 if wanted.output == PIPE else os.path.getsize(paths.split(wanted.output)[0])
+    written = 0
+    with suppress(OSError):  # somebody may have taken it away by now
+        written = 0 if wanted.output == PIPE else os.path.getsize(paths.split(wanted.output)[0])
     return job_report(job, tally, peak(), proof, expected=expected, disk_bytes=written)
 
 
-def _check_recordable(wanted: FileRun) -> None:
+def check_recordable(wanted: FileRun) -> None:
+    """Refuse a run that could leave no record, before it is run.
+
+    Raises:
+        ArgumentError: its record could not be true.
+        OutputError: there is no place for its sidecar.
+    """
     if PIPE in (wanted.input, wanted.output):
         raise ArgumentError("sidecar cannot go with a pipe: a record names files; leave it out")
-    check_sidecar(sidecar_path(wanted.output), overwrite=wanted.overwrite)
+    source, target = (os.path.realpath(paths.split(path)[0]) for path in (wanted.input, wanted.output))
+    if source == target:
+        raise ArgumentError(
+            f"sidecar cannot go with an output in the file of its input ({wanted.input}), which would be another file "
+            "then; name another output, or leave it out"
+        )
+    read = [wanted.request.weights, wanted.request.layer, wanted.settings.like]
+    named = [paths.split_weights(os.fspath(path))[0] for path in read if isinstance(path, (str, os.PathLike))]
+    spared = [sidecar_path(wanted.input), *named]
+    check_sidecar(sidecar_path(wanted.output), wanted.output, overwrite=wanted.overwrite, spared=spared)
 
 
 def _leaving_a_record(
@@ -110,11 +134,11 @@ def _leaving_a_record(
     content: Mapping[str, Any],
     before: str,
     input_hash: Callable[[], str],
-) -> Callable[[str], None]:
+) -> Callable[[str], AbstractContextManager[None]]:
     """What is done with the whole output before it gets its name: its record gets one."""
     sidecar = sidecar_path(wanted.output)
 
-    def finished(work: str) -> None:
+    def finished(work: str) -> AbstractContextManager[None]:
         digest = input_hash()
         if glance(wanted.input) != before:
             raise DataError(f"{wanted.input}: changed while it was being read; run again")
@@ -127,6 +151,21 @@ def _leaving_a_record(
                 from_folder_of(sidecar, wanted.output), os.path.getsize(paths.split(work)[0]), file_hash(work)
             ),
         )
-        write_sidecar(sidecar, content, record)
+        return _left(wanted, sidecar, content, record)
 
     return finished
+
+
+@contextmanager
+def _left(wanted: FileRun, sidecar: str, content: Mapping[str, Any], record: Record) -> Iterator[None]:
+    """Leave a record beside an output that gets its name within the context; take it away again if it gets none."""
+    check_output(wanted.output, overwrite=wanted.overwrite)  # or another run's output would lose its record
+    fresh = not os.path.lexists(sidecar)
+    write_sidecar(sidecar, content, record)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            with suppress(OSError):
+                os.unlink(sidecar)
+        raise

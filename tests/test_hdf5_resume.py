@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +29,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from conv3dt.errors import OutputError, StreamError
-from conv3dt.io import hdf5_file, hdf5_in_place, hdf5_places, hdf5_times
+from conv3dt.io import hdf5_file, hdf5_in_place, hdf5_packed, hdf5_places, hdf5_times
+from conv3dt.io.hdf5_chunks import ChunkGrid
 from conv3dt.io.hdf5_file import WrittenFile
-from conv3dt.io.hdf5_sink import Hdf5Sink
+from conv3dt.io.hdf5_sink import Hdf5Sink, writing_bytes
+from conv3dt.io.hdf5_spool import Spool
 from conv3dt.io.hdf5_target import begin, check_output
 from conv3dt.io.volume import Index, VolumeInfo
-from tests.conftest import Run, listing, whole_numbers
+from tests.conftest import Run, listing, save_nifti, whole_numbers
 
 
 class Killed(BaseException):
@@ -289,15 +293,57 @@ def test_a_run_killed_while_it_goes_on_goes_on_from_the_same_checkpoint(tmp_path
     with mock.patch("os.fsync", fsync):
         try:
             sink = case.start(path, state)
-            sink.write(steps[3], case.values[steps[3]])
         except Killed:
             assert late < 2  # once when all is copied, once when that is noted
         else:
+            assert late >= 2
+            for index in steps[3 : late + 1]:
+                sink.write(index, case.values[index])
             sink.abort(keep=True)
     sink = case.start(path, state)
     sink.write(steps[3], case.values[steps[3]])
     sink.commit()
     assert (tmp_path / "out.h5").read_bytes() == case.whole()
+
+
+def test_what_lies_behind_a_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    """A slot is zero where nothing was put, whatever a run that was killed had there."""
+    grid = ChunkGrid((4, 6), (3, 4), np.dtype(np.int16))
+    spool = Spool(tmp_path / "spool", grid, None)
+    state = spool.checkpoint()
+    spool.add((0, 0), bytes([255]) * 10000)
+    spool.close()
+    spool = Spool(tmp_path / "spool", grid, state)
+    assert spool.packed((0, 0)) is None
+    spool.put((slice(3, 4), slice(4, 5)), np.array([[7]], np.int16))
+    assert np.array_equal(spool.voxels((1, 1)), [[7, 0, 0, 0], [0] * 4, [0] * 4])
+    spool.close()
+
+
+@pytest.mark.parametrize(("axes", "tile"), [("012", (2, 9, 9)), ("012", (2, 3, 9)), ("ijk", (9, 9, 4))])
+def test_chunks_that_come_in_order_do_not_wait(tmp_path: Path, axes: str, tile: tuple[int, ...]) -> None:
+    """They are written once: in planes as HDF5 lists them, or as NIfTI does."""
+    case = case_of((9, 9, 9), "<i2", axes, "nothing", chunks=(2, 3, 4), **GZIP)
+    path, waiting = case.prepare(tmp_path), []
+    for steps in (regions((9, 9, 9), tile), regions((9, 9, 9), tile)[::-1]):
+        sink = case.start(path)
+        for index in steps:
+            sink.write(index, case.values[index])
+        waiting.append(sink._pending.sibling("spool").stat().st_size)
+        sink.commit()
+    assert waiting[0] == 0 < waiting[1]
+
+
+@pytest.mark.parametrize(("filters", "files"), [("chunked", ["work"]), ("gzip", ["work", "spool"]), ("lzf", ["spool"])])
+def test_a_checkpoint_is_on_the_disk(tmp_path: Path, filters: str, files: list[str]) -> None:
+    case = case_of((4, 4, 4), "<i2", "012", "nothing", chunks=(2, 4, 4), **FILTERS[filters])
+    sink, synced = case.start(case.prepare(tmp_path)), set()
+    sink.write((slice(0, 2), slice(0, 4), slice(0, 4)), case.values[:2])
+    with mock.patch("os.fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino)):
+        sink.checkpoint()
+    paths = {"work": sink._pending.work, "spool": sink._pending.sibling("spool")}
+    assert synced == {paths[name].stat().st_ino for name in files}
+    sink.abort()
 
 
 CHILD = """
@@ -306,6 +352,7 @@ import numpy as np
 from pathlib import Path
 from tests import test_hdf5_resume as tests
 from conv3dt.io.hdf5_sink import Hdf5Sink
+from conv3dt.io.hdf5_spool import Spool
 from conv3dt.io.hdf5_target import begin
 folder, layout, ends = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 case = tests.case_of((24, 20, 16), "<i2", "012", "nothing", **layout)
@@ -554,29 +601,69 @@ def test_a_file_that_may_not_grow_is_told_of(
     assert listing(tmp_path) == []
 
 
+@pytest.mark.parametrize("filters", ["contiguous", "chunked"])
+def test_a_disk_that_is_too_small_is_known_at_once(tmp_path: Path, filters: str) -> None:
+    layout = {"chunks": (2, 2, 2)} if filters == "chunked" else {}
+    case = case_of((30, 30, 30), "<i2", "012", "nothing", **layout)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        mock.patch("os.posix_fallocate", side_effect=full, create=True),
+        pytest.raises(OutputError, match=r"needs \d+ bytes and cannot have them \(\d+ bytes are free\); make room"),
+    ):
+        case.start(case.prepare(tmp_path))
+    assert listing(tmp_path) == []
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [(128, 128, 8), (16, 128, 128)], ids=["along the last axis", "along the first"])
+@pytest.mark.parametrize("filters", ["chunked", "gzip, shuffled", "lzf"])
+def test_few_chunks_are_held_however_regions_cut_them(tmp_path: Path, filters: str, tile: tuple[int, ...]) -> None:
+    """Of 8 chunks; HDF5's own copy of one is not counted here."""
+    noise = np.random.default_rng(0).integers(0, 2**16, (128,) * 3, np.uint16)
+    layout = {"chunks": (64,) * 3, **FILTERS[filters]}
+    case = Case(VolumeInfo("out", "hdf5", noise.shape, "012", noise.dtype, layout=layout), noise, "nothing")
+    path, steps = case.prepare(tmp_path), regions(noise.shape, tile)
+    with mock.patch.object(hdf5_places, "BATCH_BYTES", 2**19), mock.patch.object(hdf5_packed, "AHEAD_BYTES", 2**19):
+        tracemalloc.start()
+        sink = case.start(path, threads=4)
+        for index in steps:
+            sink.write(index, noise[index])
+        sink.commit()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak <= writing_bytes(case.info) + 2**19 + 2**20  # and a batch, and some of each that is nearly gone
+    assert 2**19 <= writing_bytes(case.info) < noise.nbytes // 2
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["a.h5", "a.nii"])
-@pytest.mark.parametrize("filters", ["contiguous", *sorted(FILTERS)])
-def test_the_same_command_makes_the_same_bytes(run: Run, tmp_path: Path, filters: str, source: str) -> None:
-    """Whatever the tiles and threads, beside what else is there; from NIfTI too, where that says how it is stored."""
-    volume = whole_numbers(11, 13, 9, dtype=np.uint16)
-    if source == "a.nii":
-        if filters not in ("chunked", "gzip, shuffled"):
-            pytest.skip("what comes from NIfTI is stored in these two ways")
-        from tests.conftest import save_nifti
-
-        path: object = save_nifti(tmp_path / ("a.nii.gz" if filters != "chunked" else "a.nii"), volume, np.eye(4))
-    else:
-        with h5py.File(tmp_path / source, "w") as file:
-            layout = {"chunks": (4, 5, 6), **FILTERS[filters]} if filters in FILTERS else {}
+@pytest.mark.parametrize(
+    ("source", "filters"),
+    [
+        *[("a.h5", filters) for filters in ("contiguous", *sorted(FILTERS))],
+        ("a.nii", "chunked"),
+        ("a.nii.gz", "gzip, shuffled"),
+    ],
+)
+def test_the_same_command_makes_the_same_bytes(run: Run, tmp_path: Path, source: str, filters: str) -> None:
+    """Whatever the tiles and threads; what comes from NIfTI is stored in one of two ways."""
+    volume, path = whole_numbers(11, 13, 9, dtype=np.uint16), f"{tmp_path}/{source}"
+    layout = {"chunks": (4, 5, 6), **FILTERS[filters]} if filters in FILTERS else {}
+    if source == "a.h5":
+        with h5py.File(path, "w") as file:
             file.create_dataset("x", data=volume, **layout)
-        path = f"{tmp_path}/{source}:/x"
+    else:
+        save_nifti(Path(path), volume, np.eye(4))
     found = set()
     for options in ((), ("--threads", "1"), ("--tile", "6,10,14"), ("--tile", "2,26,18"), ("--tile", "22,26,2")):
         (tmp_path / "b.h5").unlink(missing_ok=True)
         done = run("upsample", path, f"{tmp_path}/b.h5:/up", "--dtype", "same", *options)
         assert done.code == 0, done.err
         found.add(sha256((tmp_path / "b.h5").read_bytes()).hexdigest())
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert (file["up"].chunks is None) is (filters == "contiguous")
+        assert file["up"].compression == layout.get("compression")
     assert len(found) == 1

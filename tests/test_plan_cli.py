@@ -80,7 +80,7 @@ def test_json_holds_what_a_run_then_takes(run: Run, scan: Path, target: str, pac
 
 def test_a_run_sets_what_was_expected_beside_what_was(run: Run, scan: Path) -> None:
     done = run("upsample", scan, scan.with_name("up.nii"))
-    assert " MiB at the peak, " in row(done.err, "memory") and row(done.err, "memory").endswith(" expected")
+    assert "iB at the peak, " in row(done.err, "memory") and row(done.err, "memory").endswith(" expected")
     assert row(done.err, "disk") == "120.3 KiB written, 120.3 KiB expected"
     assert " expected: start " in row(done.err, "time")
 

@@ -115,7 +115,7 @@ def gather(
     return Gathered(
         replace(batch, scans=_share(batch.scans, shard)),
         log or os.path.join(out_dir, LOG),
-        os.path.join(out_dir, PAGE) if html else None,
+        os.path.join(out_dir, _page_name(shard)) if html else None,
         stop_on_first_failure,
         begin,
     )
@@ -156,9 +156,22 @@ def _of_dataset(
         return bids.sidecar(told, dataset=dataset, image=image, upsampling=bids.upsampling_of(job))
 
     def begin() -> None:
-        bids.prepare(dataset, out_dir, version=__version__, ignored=(LOG, PAGE))
+        bids.prepare(dataset, out_dir, version=__version__, ignored=(LOG, PAGE.replace(".", "*.")))
 
+    _check_labels(batch.request, scans)
     return replace(batch, scans=scans, content=content), begin
+
+
+def _check_labels(request: LayerRequest, scans: Sequence[Scan]) -> None:
+    """Refuse to mix labels: BIDS says by a suffix which images hold some."""
+    from conv3dt.bids.choose import LABELS
+
+    if request.is_named and request.kernel_name == "nearest":
+        return
+    for scan in scans:
+        suffix = os.path.basename(scan.input).split(".")[0].rpartition("_")[2]
+        if suffix in LABELS - {"probseg"}:
+            raise ArgumentError(f"{scan.name}: holds labels, which this kernel would mix; say --kernel nearest")
 
 
 def _nothing() -> None:
@@ -173,6 +186,11 @@ def _shares(settings: Settings, jobs: int) -> Any:
     import conv3dt.io.nifti  # noqa: F401
 
     return limits.shared(jobs)
+
+
+def _page_name(text: str | None) -> str:
+    """Each shard has a page of its own."""
+    return PAGE if text is None else PAGE.replace(".", f"-{'-of-'.join(map(str, parse_shard(text)))}.")
 
 
 def _share(scans: Sequence[Scan], text: str | None) -> Sequence[Scan]:

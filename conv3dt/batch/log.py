@@ -8,8 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from conv3dt.batch.run import Outcome
-from conv3dt.errors import OutputError
-from conv3dt.pending import writing
+from conv3dt.errors import OutputError, StreamError
 from conv3dt.version import __version__
 
 
@@ -22,7 +21,9 @@ class BatchLog:
         Raises:
             OutputError: it cannot be written.
         """
-        self._path = path
+        self._path, self._whole = path, True
+        self.trouble: str | None = None
+        """What went wrong when a line was written, if something did."""
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -30,14 +31,24 @@ class BatchLog:
             raise OutputError(f"log {path}: cannot be written: {error.strerror}; choose another by --log") from None
 
     def add(self, outcome: Outcome) -> None:
-        """Write what became of a scan.
+        """Write what became of a scan; where that fails, the batch goes on, and `trouble` says so."""
+        line = json.dumps(told(outcome), ensure_ascii=True) + "\n"
+        left = (b"" if self._whole else b"\n") + line.encode()
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+                self._whole = not left
+        except OSError as error:
+            self.trouble = self.trouble or error.strerror or str(error)
+
+    def check(self) -> None:
+        """Say that lines are missing, if they are.
 
         Raises:
-            StreamError: the disk is full, or the like.
+            StreamError: the disk was full, or the like.
         """
-        line = json.dumps(told(outcome), ensure_ascii=True) + "\n"
-        with writing(self._path):
-            os.write(self._descriptor, line.encode())
+        if self.trouble is not None:
+            raise StreamError(f"log {self._path}: writing broke off: {self.trouble}; lines are missing, no scan is")
 
     def close(self) -> None:
         """Let go of the file."""

@@ -23,12 +23,12 @@ from conv3dt.file_run import FileRun, resolve
 from conv3dt.fits import foresee
 from conv3dt.io.files import check_output
 from conv3dt.job import Job
-from conv3dt.record import check_sidecar, record_of, sidecar_path
+from conv3dt.record import record_of, sidecar_path
 from conv3dt.report import Report
 from conv3dt.request import LayerRequest
 from conv3dt.resources import Resources
 from conv3dt.settings import Settings
-from conv3dt.single import recorded_run
+from conv3dt.single import check_recordable, recorded_run
 from conv3dt.version import __version__
 
 EXISTING = ("prove", "skip", "overwrite")
@@ -90,6 +90,9 @@ class Outcome:
         return asdict(self)
 
 
+STOPPED = "the batch was stopped"
+
+
 class _Cancelled(Conv3dtError):
     """The batch is being stopped."""
 
@@ -104,7 +107,8 @@ def run(
         stop: when set, no further scan is begun, and those under way are given up.
         moved: told the name of a scan under way, and which part of it is written.
 
-    Whoever leaves the loop early stops the batch.
+    Whoever leaves the loop early stops the batch.  What ends it from outside (Ctrl-C) is raised when all scans that
+    were under way have been yielded.
     """
     stop = stop or threading.Event()
     pool = ThreadPoolExecutor(batch.jobs, "conv3dt-scan")
@@ -116,9 +120,16 @@ def run(
                 waiting.add(pool.submit(_one, batch, scan, stop, moved))
             if not waiting:
                 return
-            done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                waiting.discard(future)
                 yield future.result()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        stop.set()
+        for future in waiting:
+            yield future.result()
+        raise
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -158,7 +169,9 @@ def _made(
     )  # fmt: skip
     job = resolve(wanted)
     if there and batch.existing == "prove":
-        doubt = _doubt(scan, job)
+        doubt = _doubt(scan, job, stop)
+        if stop.is_set():
+            raise _Cancelled(STOPPED)
         if doubt is None:
             return "skipped", "is there, and proved by its record", None
         raise OutputError(f"output {scan.output}: exists, but {doubt}; say --overwrite or --skip-existing")
@@ -167,7 +180,7 @@ def _made(
         return "planned", None, job_report(job, expected=expected)
     _make_folder(scan.output)
     check_output(scan.output, overwrite=wanted.overwrite)
-    check_sidecar(sidecar_path(scan.output), overwrite=wanted.overwrite)
+    check_recordable(wanted)
     content = batch.content(scan, job)
     watching = _watching(scan, stop, moved)
     report = recorded_run(wanted, job, batch.options, content, start=watching, expected=expected)
@@ -179,18 +192,18 @@ def _is_there(output: str) -> bool:
     return os.path.lexists(paths.split(output)[0])
 
 
-def _doubt(scan: Scan, job: Job) -> str | None:
+def _doubt(scan: Scan, job: Job, stop: threading.Event) -> str | None:
     """Why an output that is there is not known to be this scan's; None if its record proves it."""
     record = record_of(sidecar_path(scan.output))
     if record is None:
         return "has no record that would prove it"
     if record.version != __version__:
         return f"was made by another version ({record.version})"
+    if record.input.sha256 != file_hash(scan.input, stop):
+        return "was made from another input"
     if record.job != job_hash(job):
         return "was made with other options or weights"
-    if record.input.sha256 != file_hash(scan.input):
-        return "was made from another input"
-    if record.output.sha256 != file_hash(scan.output):
+    if record.output.sha256 != file_hash(scan.output, stop):
         return "was changed since it was made"
     return None
 
@@ -211,7 +224,7 @@ def _watching(
     def start(total: int) -> Callable[[int], None]:
         def advance(done: int) -> None:
             if stop.is_set():
-                raise _Cancelled("the batch was stopped")
+                raise _Cancelled(STOPPED)
             if moved is not None:
                 moved(scan.name, done / total)
 

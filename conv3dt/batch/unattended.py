@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from conv3dt import paths
 from conv3dt.batch.gather import Gathered
 from conv3dt.batch.log import BatchLog
 from conv3dt.batch.run import Outcome, run
-from conv3dt.errors import Conv3dtError
+from conv3dt.discover import Scan
 from conv3dt.pending import write_whole
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ Told = Callable[[int, Outcome], None]
 
 
 def unattended(
-    plan: Gathered, *, told: Told | None = None, moved: Callable[[str, float], None] | None = None
+    plan: Gathered,
+    *,
+    told: Told | None = None,
+    moved: Callable[[str, float], None] | None = None,
+    ended: Callable[[list[Outcome]], None] | None = None,
 ) -> list[Outcome]:
     """Run a batch with its log and its page; return what became of its scans, in their order.
 
@@ -30,35 +35,77 @@ def unattended(
         plan: what to do.
         told: called with the number of scans that are known, and what became of the last.
         moved: called with the name of a scan under way, and which part of it is written.
+        ended: called with what became of all scans, also of those that were not begun because something ended the
+            batch, which is raised then.
+
+    Raises:
+        Conv3dtError: the log or the page cannot be written; the scans are made nevertheless, if the batch was begun.
     """
     if plan.page is not None:
         from conv3dt.page import check_page
 
         check_page()
-    outcomes: dict[str, Outcome] = {}
     log = None if plan.batch.dry_run else BatchLog(plan.log)
+    outcomes: dict[str, Outcome] = {}
     try:
         if not plan.batch.dry_run:
             plan.begin()
-        with closing(run(plan.batch, moved=moved)) as running:
-            for outcome in running:
-                outcomes[outcome.output] = outcome
-                if log is not None:
-                    log.add(outcome)
-                if told is not None:
-                    told(len(outcomes), outcome)
-                if outcome.status == "failed" and plan.stop_on_first_failure:
-                    break
+        try:
+            _run(plan, outcomes, log, told, moved)
+        finally:
+            ordered = [_outcome(scan, outcomes, log) for scan in plan.batch.scans]
+            if ended is not None:
+                ended(ordered)
     finally:
         if log is not None:
             log.close()
-    left = [scan for scan in plan.batch.scans if scan.output not in outcomes]
-    for scan in left:
-        outcomes[scan.output] = Outcome(scan.name, scan.input, scan.output, "cancelled", 0.0, error="not begun")
-    ordered = [outcomes[scan.output] for scan in plan.batch.scans]
     if plan.page is not None and not plan.batch.dry_run:
         _write(plan.page, ordered)
+    if log is not None:
+        log.check()
     return ordered
+
+
+def _run(
+    plan: Gathered,
+    outcomes: dict[str, Outcome],
+    log: BatchLog | None,
+    told: Told | None,
+    moved: Callable[[str, float], None] | None,
+) -> None:
+    """Run the scans, and note what became of each by its output, also where something ends the batch."""
+    stop = threading.Event()
+
+    def note(outcome: Outcome) -> None:
+        if outcome.output in outcomes:
+            return
+        outcomes[outcome.output] = outcome
+        if log is not None:
+            log.add(outcome)
+        if told is not None:
+            told(len(outcomes), outcome)
+        if outcome.status == "failed" and plan.stop_on_first_failure:
+            stop.set()
+
+    with closing(run(plan.batch, stop=stop, moved=moved)) as running:
+        try:
+            for outcome in running:
+                note(outcome)
+        except BaseException:
+            stop.set()
+            for outcome in running:
+                note(outcome)
+            raise
+
+
+def _outcome(scan: Scan, outcomes: Mapping[str, Outcome], log: BatchLog | None) -> Outcome:
+    """What became of a scan; one that nothing became of is noted as that."""
+    found = outcomes.get(scan.output)
+    if found is None:
+        found = Outcome(scan.name, scan.input, scan.output, "cancelled", 0.0, error="not begun")
+        if log is not None:
+            log.add(found)
+    return found
 
 
 def _write(path: str, outcomes: Sequence[Outcome]) -> None:
@@ -79,7 +126,7 @@ def _row(outcome: Outcome) -> Row:
         from conv3dt.preview import before_after
 
         axes = (None, None) if report is None else (report.input.axes, report.output.axes)
-        with suppress(Conv3dtError):  # a page without a picture is a page
+        with suppress(Exception):  # a page without a picture is a page
             before, after = before_after(outcome.input, outcome.output, before_axes=axes[0], after_axes=axes[1])
     told = None if report is None else report.as_dict()
     return Row(

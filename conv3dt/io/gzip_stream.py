@@ -23,6 +23,9 @@ BLOCK_BYTES = 2**20
 LEVEL = 2
 """isal's level that packs as tightly as zlib's level 1 (nibabel's choice), at more than ten times the speed."""
 
+MOST_BEHIND = 2**30
+"""Bytes behind the last voxel that are passed over, as those of an unpacked file are; a stream may have no end."""
+
 HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """A gzip header that tells neither name nor time nor system."""
 
@@ -81,11 +84,16 @@ class GzipReader:
         """Read to the end, so that the checksum is compared.
 
         Raises:
-            DataError: the checksum is wrong or the end is missing.
+            DataError: the checksum is wrong, or the end is missing or too far away.
         """
-        scrap = memoryview(bytearray(BLOCK_BYTES))
-        while self._next(scrap):
-            pass
+        scrap, passed = memoryview(bytearray(BLOCK_BYTES)), 0
+        while count := self._next(scrap):
+            passed += count
+            if passed > MOST_BEHIND:
+                raise DataError(
+                    f"{self._name}: goes on for more than {MOST_BEHIND} bytes behind the last voxel that the header "
+                    "promises; is it damaged, or a gzip bomb? pack what belongs to it anew"
+                )
 
     def close(self) -> None:
         """Let go of the file."""

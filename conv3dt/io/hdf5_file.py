@@ -14,9 +14,6 @@ import h5py
 from conv3dt import paths
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError
 
-Content = bytes | bytearray
-"""Of a chunk, packed."""
-
 START = 64
 """Bytes by which a packed chunk is told from what else HDF5 writes."""
 
@@ -87,7 +84,7 @@ class WrittenFile:
         finally:
             self._bytes.close()
 
-    def write_chunk(self, dataset: Any, offset: tuple[int, ...], content: Content) -> int | None:
+    def write_chunk(self, dataset: Any, offset: tuple[int, ...], content: bytes) -> int | None:
         """Write a chunk that is packed; return where in the file it lies, if HDF5 wrote it there and then.
 
         Raises:
@@ -127,7 +124,7 @@ class _Bytes:
         """Make durable what was written."""
         os.fsync(self._file.fileno())
 
-    def expect(self, content: Content) -> None:
+    def expect(self, content: bytes) -> None:
         """Note in ``found`` where bytes of that length and beginning are written next."""
         self._expected, self.found = content, None
 

@@ -15,7 +15,6 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from conv3dt.io.hdf5_chunks import ChunkGrid, Packing, shuffled
-from conv3dt.io.hdf5_file import Content
 
 ISAL_LEVEL = 2
 MOST_ISAL = 5
@@ -24,7 +23,7 @@ MUCH = 10
 """A chunk that packs to less than one part in so many is packed again by zlib."""
 
 
-def packed(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> Content:
+def packed(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> bytes:
     """Return the bytes that stand for a chunk in the file.
 
     Args:
@@ -50,11 +49,10 @@ def _planes(values: NDArray[Any], grid: ChunkGrid, packing: Packing) -> NDArray[
     return shuffled(flat) if packing.shuffled and grid.dtype.itemsize > 1 else flat.view(np.uint8)[None]
 
 
-def _by_isal(planes: NDArray[np.uint8]) -> bytearray:
+def _by_isal(planes: NDArray[np.uint8]) -> bytes:
     """Pack planes one after the other, each with a code of its own: high bytes are seldom spread as low ones are."""
-    packer, content = isal_zlib.compressobj(ISAL_LEVEL), bytearray()
+    packer = isal_zlib.compressobj(ISAL_LEVEL)
+    parts = []
     for plane in planes:
-        content += packer.compress(plane.data)
-        content += packer.flush(isal_zlib.Z_SYNC_FLUSH)
-    content += packer.flush()
-    return content
+        parts += [packer.compress(plane.data), packer.flush(isal_zlib.Z_SYNC_FLUSH)]
+    return b"".join([*parts, packer.flush()])

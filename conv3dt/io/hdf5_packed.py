@@ -16,7 +16,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from conv3dt.io.hdf5_chunks import ChunkGrid, Packing, Place, shifted
-from conv3dt.io.hdf5_file import Content
 from conv3dt.io.hdf5_pack import packed
 from conv3dt.io.hdf5_spool import Spool
 from conv3dt.io.hdf5_target import Target
@@ -94,7 +93,7 @@ class Packed:
         error = InterruptedError("given up")
         self._open.__exit__(type(error), error, None)
 
-    def _take(self, offset: tuple[int, ...], content: Content) -> None:
+    def _take(self, offset: tuple[int, ...], content: bytes) -> None:
         """Write the chunk that begins there, if it is its turn, or let it wait."""
         self._advance()
         at = None
@@ -115,10 +114,10 @@ class Packed:
             self._written.write_chunk(self._dataset, self._next, content)
             self._next = next(self._rest, None)
 
-    def _contents(self) -> Iterator[tuple[tuple[int, ...], Content]]:
+    def _contents(self) -> Iterator[tuple[tuple[int, ...], bytes]]:
         """Yield the chunks that are not in the file yet, in their order; a few are read or packed ahead."""
         most = max(min(AHEAD_BYTES // (COPIES * self._grid.chunk_bytes), 2 * self._threads), 1)
-        ahead: deque[tuple[tuple[int, ...], Future[Content]]] = deque()
+        ahead: deque[tuple[tuple[int, ...], Future[bytes]]] = deque()
         for offset in chain([] if self._next is None else [self._next], self._rest):
             ahead.append((offset, self._pool.submit(self._content, self._grid.place(offset))))
             if len(ahead) >= most:
@@ -127,7 +126,7 @@ class Packed:
         for offset, content in ahead:
             yield offset, content.result()
 
-    def _content(self, place: Place) -> Content:
+    def _content(self, place: Place) -> bytes:
         content = self._spool.packed(place)
         return packed(self._spool.voxels(place), self._grid, self._packing) if content is None else content
 

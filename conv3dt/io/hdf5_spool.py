@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from conv3dt.io.flat import bytes_of
 from conv3dt.io.hdf5_chunks import ChunkGrid, Place
-from conv3dt.io.hdf5_file import Content
 from conv3dt.io.hdf5_places import ChunkPlaces, read_at, write_at
 from conv3dt.io.volume import Index
 
@@ -58,7 +57,7 @@ class Spool:
             self._file.close()
             raise
 
-    def add(self, place: Place, content: Content) -> None:
+    def add(self, place: Place, content: bytes) -> None:
         """Keep a packed chunk."""
         write_at(self._file.fileno(), memoryview(content), self._end)
         self._note(place, self._end, len(content), outside=False)

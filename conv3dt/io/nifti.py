@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conv3dt import paths
-from conv3dt.errors import DataError, InputMissingError
+from conv3dt.errors import Conv3dtError, DataError, InputMissingError, OutputError, StreamError
 from conv3dt.io import nifti_header
 from conv3dt.io.flat import FlatArray, bytes_of
 from conv3dt.io.gzip_stream import GzipReader, GzipWriter, beginning
@@ -35,13 +37,17 @@ def read_info(path: str, *, axes: str | None = None, data_format: str | None = N
 def open_source(info: VolumeInfo, *, in_order: bool) -> PlainSource | StreamSource | SpooledSource:
     """Open for reading a file whose header was read before; ``in_order`` promises to ask for planes in file order."""
     again, offset = _open(info.path, info.axes, None)
-    if (again.shape, again.dtype) != (info.shape, info.dtype):
+    if nifti_header.serialised(again.header) != nifti_header.serialised(info.header):
         raise DataError(f"{info.path}: changed while it was being read")
     if not info.is_stream:
         return PlainSource(info.path, info, offset)
     reader: Reader = incoming() if info.path == PIPE else GzipReader(info.path, info.path)
-    skip(reader, offset)
-    return StreamSource(info, reader) if in_order else SpooledSource(info, reader)
+    try:
+        skip(reader, offset)
+        return StreamSource(info, reader) if in_order else SpooledSource(info, reader)
+    except BaseException:
+        reader.close()
+        raise
 
 
 def _open(path: str, axes: str | None, data_format: str | None) -> tuple[VolumeInfo, int]:
@@ -170,18 +176,28 @@ class SpooledSource:
     sequential = False
 
     def __init__(self, info: VolumeInfo, stream: Reader) -> None:
+        """Unpack everything.
+
+        Raises:
+            StreamError: there is no room for it.
+        """
         self.info = info
-        self._file = tempfile.TemporaryFile(prefix="conv3dt-")
-        left = info.nbytes
-        while left:
-            piece = bytearray(min(left, COPY_BYTES))
-            stream.read_into(memoryview(piece))
-            with writing("in the folder for passing files"):
-                self._file.write(piece)
-            left -= len(piece)
-        stream.finish()
-        stream.close()
-        self._file.flush()
+        with _passing(info.path):
+            self._file = tempfile.TemporaryFile(prefix="conv3dt-", buffering=0)
+        try:
+            left = info.nbytes
+            while left:
+                piece = memoryview(bytearray(min(left, COPY_BYTES)))
+                stream.read_into(piece)
+                left -= len(piece)
+                with _passing(info.path):
+                    while piece:
+                        piece = piece[self._file.write(piece) :]
+            stream.finish()
+            stream.close()
+        except BaseException:
+            self._file.close()
+            raise
         self._array = FlatArray(self._file.fileno(), 0, info.shape[::-1], info.dtype)
 
     def read(self, index: Index) -> NDArray[Any]:
@@ -196,6 +212,24 @@ class SpooledSource:
         self._file.close()
 
 
+@contextmanager
+def _passing(path: str) -> Iterator[None]:
+    """Turn what the system says of a file that has no name into one line.
+
+    Raises:
+        StreamError: instead of any OSError.
+    """
+    try:
+        yield
+    except Conv3dtError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise StreamError(
+            f"{path}: its passing file in the folder for such files: {reason}; set TMPDIR to another folder"
+        ) from None
+
+
 class PlainSink(FileSink):
     """A ``.nii``: any box at any time."""
 
@@ -206,6 +240,8 @@ class PlainSink(FileSink):
         start = nifti_header.serialised(info.header)
         if resume is None:
             pending.reserve(len(start) + info.nbytes)
+        elif pending.work.stat().st_size != len(start) + info.nbytes:
+            raise _not_left(pending)
         self._file = pending.work.open("r+b", buffering=0)
         os.pwrite(self._file.fileno(), start, 0)
         self._array = FlatArray(self._file.fileno(), len(start), info.shape[::-1], info.dtype)
@@ -244,12 +280,23 @@ class StreamSink(FileSink):
     def __init__(self, info: VolumeInfo, pending: PendingFile, resume: dict[str, Any] | None, *, threads: int) -> None:
         self._pending, self._dtype = pending, info.dtype
         self._file = pending.work.open("r+b", buffering=0)
-        if resume is not None:
-            self._file.truncate(resume["stream"][-1])
-            self._file.seek(0, os.SEEK_END)
-        self._stream = GzipWriter(cast(BinaryIO, self._file), threads=min(threads, MOST_WRITERS), resume=resume)
+        try:
+            with writing(str(pending.path)):
+                self._stream = self._begun(info, min(threads, MOST_WRITERS), resume)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begun(self, info: VolumeInfo, threads: int, resume: dict[str, Any] | None) -> GzipWriter:
+        length = 0 if resume is None else resume["stream"][-1]
+        if os.fstat(self._file.fileno()).st_size < length:
+            raise _not_left(self._pending)
+        self._file.truncate(length)
+        self._file.seek(0, os.SEEK_END)
+        stream = GzipWriter(cast(BinaryIO, self._file), threads=threads, resume=resume)
         if resume is None:
-            self._stream.write(memoryview(nifti_header.serialised(info.header)))
+            stream.write(memoryview(nifti_header.serialised(info.header)))
+        return stream
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Append a box of whole planes."""
@@ -291,10 +338,10 @@ class PipeSink(FileSink):
     sequential = True
 
     def __init__(self, info: VolumeInfo, *, threads: int) -> None:
-        outlet = Outlet()
-        self._dtype = info.dtype
-        packed = GzipWriter(cast(BinaryIO, outlet), threads=min(threads, MOST_WRITERS)) if info.compressed else None
-        self._stream: GzipWriter | Outlet = packed or outlet
+        self._outlet, self._dtype = Outlet(), info.dtype
+        self._stream: GzipWriter | Outlet = self._outlet
+        if info.compressed:
+            self._stream = GzipWriter(cast(BinaryIO, self._outlet), threads=min(threads, MOST_WRITERS))
         self._stream.write(memoryview(nifti_header.serialised(info.header)))
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
@@ -312,6 +359,7 @@ class PipeSink(FileSink):
     def finish(self) -> None:
         """Send the end."""
         self._stream.close()
+        self._outlet.close()
 
     def publish(self) -> None:
         """A pipe has no name."""
@@ -319,6 +367,7 @@ class PipeSink(FileSink):
     def abort(self, *, keep: bool = False) -> None:
         """What was sent cannot be taken back; without its end a packed stream is not whole."""
         self._stream.abandon()
+        self._outlet.close()
 
 
 class SpooledSink(FileSink):
@@ -327,10 +376,10 @@ class SpooledSink(FileSink):
     sequential = False
 
     def __init__(self, info: VolumeInfo, target: StreamSink | PipeSink, spool: IO[bytes], *, fresh: bool) -> None:
-        """Begin with an open passing file; ``fresh`` if there is nothing in it yet."""
+        """Begin with an open passing file; ``fresh`` if there is nothing in it yet, else as long as it has to be."""
         self._target, self._file, self._info = target, spool, info
         if fresh:
-            with writing(info.path):
+            with _gathering(info):
                 self._file.truncate(info.nbytes)
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(self._file.fileno(), 0, info.nbytes)
@@ -338,18 +387,18 @@ class SpooledSink(FileSink):
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Keep a box until its turn comes."""
-        with writing(self._info.path):
+        with _gathering(self._info):
             self._array.write(index[::-1], block.T)
 
     def checkpoint(self) -> dict[str, Any]:
         """Make durable what was gathered."""
-        with writing(self._info.path):
+        with _gathering(self._info):
             os.fsync(self._file.fileno())
         return {}
 
     def finish(self) -> None:
         """Pack or send everything."""
-        with writing(self._info.path):
+        with _gathering(self._info):
             self._file.seek(0)
             while piece := self._file.read(COPY_BYTES):
                 self._target.append(piece)
@@ -374,16 +423,35 @@ def create_sink(
         return PlainSink(info, pending, resume)
     if in_order:
         return _stream_sink(info, pending, threads, resume)
-    spool: IO[bytes]
-    if pending is None:
-        spool = tempfile.TemporaryFile(prefix="conv3dt-")
-    else:
-        spool = pending.sibling("spool").open("w+b" if resume is None else "r+b")
+    spool = _spool(info, pending, fresh=resume is None)
     try:
         return SpooledSink(info, _stream_sink(info, pending, threads, None), spool, fresh=resume is None)
     except BaseException:
         spool.close()
         raise
+
+
+def _spool(info: VolumeInfo, pending: PendingFile | None, *, fresh: bool) -> IO[bytes]:
+    """The passing file in which boxes are gathered."""
+    if pending is None:
+        with _passing(info.path):
+            return tempfile.TemporaryFile(prefix="conv3dt-")
+    place = pending.sibling("spool")
+    if fresh:
+        with writing(info.path):
+            place.unlink(missing_ok=True)
+            return place.open("x+b")  # not through a link
+    if not place.is_file() or place.stat().st_size != info.nbytes:
+        raise _not_left(pending)
+    return place.open("r+b")
+
+
+def _not_left(pending: PendingFile) -> OutputError:
+    return OutputError(f"output {pending.path}: what a killed run left is not as its journal says; run again")
+
+
+def _gathering(info: VolumeInfo) -> AbstractContextManager[None]:
+    return _passing(info.path) if info.path == PIPE else writing(info.path)
 
 
 def _stream_sink(

@@ -44,10 +44,12 @@ def parse(start: bytes, path: str) -> tuple[Any, int]:
     if len(start) < length:
         raise DataError(f"{path}: damaged or cut short inside the header, at {len(start)} bytes")
     header = kind(start[:length], check=False)
-    magic = bytes(header["magic"].tobytes())[:3]
-    if magic not in (b"n+1", b"n+2"):
-        what = "the header of a .hdr/.img pair" if magic in (b"ni1", b"ni2") else "not NIfTI but Analyze or damaged"
+    magic = bytes(header["magic"].tobytes())[:4]
+    if magic != (b"n+1\0" if kind is Nifti1Header else b"n+2\0"):
+        what = "the header of a .hdr/.img pair" if magic[:3] in (b"ni1", b"ni2") else "not NIfTI but Analyze or damaged"
         raise DataError(f"{path}: {what}; convert it to a single .nii file first")
+    if kind is Nifti2Header and header["eol_check"].tobytes() not in (b"\0" * 4, b"\r\n\x1a\n"):
+        raise DataError(f"{path}: damaged: its line ends were changed, as if it were a text; get the file again")
     offset = float(header["vox_offset"])
     if not length + 4 <= offset <= MOST_EXTENSION_BYTES:
         if offset != 0:

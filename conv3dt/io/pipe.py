@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import stat
+import threading
+from contextlib import suppress
 from functools import cache
 from typing import Any, BinaryIO, Protocol
 
-from conv3dt.errors import ArgumentError, DataError, InputMissingError, ReaderGoneError
+from conv3dt.errors import ArgumentError, DataError, InputMissingError, ReaderGoneError, StreamError
 from conv3dt.io.gzip_stream import BLOCK_BYTES, GzipReader
 
 INPUT, OUTPUT = 0, 1
@@ -111,6 +115,47 @@ class Incoming:
         self._reader.close()
 
 
+class _Waiting(io.RawIOBase):
+    """Standard input, whose end is not waited for once the run is given up, and which may be set not to block."""
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def readinto(self, view: Any) -> int:
+        """Fill as much as comes at once; nothing at the end."""
+        while _ready(INPUT, "POLLIN"):
+            try:
+                return os.readv(INPUT, [view])
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise StreamError(f"input -: reading broke off: {error.strerror}") from None
+        return 0
+
+
+_given_up = threading.Event()
+LOOK_S = 0.2
+"""How long a pipe is waited for before it is asked whether the run is given up."""
+
+
+def give_up() -> None:
+    """Wait no longer for who writes into standard input, or reads standard output: the run ends."""
+    _given_up.set()
+
+
+def _ready(descriptor: int, kind: str) -> bool:
+    """Wait until there is something to read, or room to write; False if the run is given up before."""
+    if not hasattr(select, "poll"):  # not a Unix
+        return True
+    waiting = select.poll()
+    waiting.register(descriptor, getattr(select, kind))
+    while not waiting.poll(1000 * LOOK_S):
+        if _given_up.is_set() or not threading.main_thread().is_alive():
+            return False
+    return True
+
+
 @cache
 def incoming() -> Incoming:
     """Return standard input; the same one whoever asks, for it can be read only once.
@@ -120,7 +165,7 @@ def incoming() -> Incoming:
         InputMissingError: it is closed, or empty.
     """
     _check(INPUT, "input -", "pipe a volume in")
-    found = Incoming(io.BufferedReader(io.FileIO(INPUT, "rb", closefd=False), BLOCK_BYTES))
+    found = Incoming(io.BufferedReader(_Waiting(), BLOCK_BYTES))
     if not found.raw_start:
         raise InputMissingError("input -: nothing came through the pipe")
     return found
@@ -137,25 +182,49 @@ class Outlet:
             InputMissingError: it is closed.
         """
         _check(OUTPUT, "output -", "pipe it on")
+        self._descriptor = -1
 
     def write(self, view: Any) -> int:
-        """Write all bytes."""
+        """Write all bytes.
+
+        Raises:
+            ReaderGoneError: nobody reads them.
+            StreamError: the disk is full, or the like.
+        """
+        if self._descriptor < 0:
+            self._descriptor = _not_blocking()
         left = memoryview(view)
-        while left:
+        while left and _ready(self._descriptor, "POLLOUT"):
             try:
-                left = left[os.write(OUTPUT, left) :]
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                continue
             except BrokenPipeError:
                 raise ReaderGoneError("output -: nobody reads it any more") from None
+            except OSError as error:
+                raise StreamError(f"output -: writing broke off: {error.strerror}") from None
         return len(view)
 
     def flush(self) -> None:
         """Nothing is held back."""
 
     def close(self) -> None:
-        """It is the process's, and closed with it."""
+        """Let go; standard output itself is the process's, and closed with it."""
+        if self._descriptor not in (-1, OUTPUT):
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     def abandon(self) -> None:
-        """Nothing is held back."""
+        """Let go; nothing is held back."""
+        self.close()
+
+
+def _not_blocking() -> int:
+    """Standard output once more, if it is a pipe and may be opened: so that only this program's writes do not block."""
+    if stat.S_ISFIFO(os.fstat(OUTPUT).st_mode):
+        with suppress(OSError):
+            return os.open(f"/proc/self/fd/{OUTPUT}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return OUTPUT
 
 
 def _check(descriptor: int, name: str, instead: str) -> None:

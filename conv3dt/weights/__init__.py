@@ -101,7 +101,7 @@ def _module(file: str) -> str:
         return "safetensors_file"
     if (
         start[:1] == b"\x08"
-        and 0 < start[1] < 32
+        and b"\0" < start[1:2] < b"\x20"
         and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x3a", b"\x42")
     ):
         return "onnx_file"

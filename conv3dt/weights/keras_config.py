@@ -26,6 +26,9 @@ TRANSPOSED = ("Conv3DTranspose", "Convolution3DTranspose")
 MOST_JSON_BYTES = 2**24
 """Configurations of the largest models take a few megabytes."""
 
+MOST_DIGITS = 20
+"""Of a whole number in 64 bits, with its sign."""
+
 TRIPLES = ("kernel_size", "strides", "dilation_rate", "output_padding", "batch_input_shape")
 MARKS = ("filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate")
 """Any of these makes a dict without a class name the configuration of one layer."""
@@ -84,11 +87,18 @@ def parsed(text: str | bytes, where: str) -> Any:
     if len(text) > MOST_JSON_BYTES:
         raise DataError(f"{where}: {len(text)} bytes of JSON, more than a configuration has ({MOST_JSON_BYTES})")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole)
     except RecursionError:
         raise DataError(f"{where}: the JSON is nested too deeply for a configuration") from None
     except ValueError as error:  # also a text that is not UTF-8
         raise DataError(f"{where}: cannot be read as JSON: {reason(error)}") from None
+
+
+def _whole(digits: str) -> int:
+    """A whole number that any program can hold; one that no float is as large as would fail far from here."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def layers_in(config: Any) -> list[Layer]:
