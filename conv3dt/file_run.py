@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -241,12 +242,15 @@ def _check_unchanged(path: str, before: tuple[int, ...] | None) -> None:
 
 
 def _named(sink: Sink, leaving: AbstractContextManager[None]) -> None:
-    """Give record and output their names: both or none, for in this thread no signal comes between."""
+    """Give record and output their names: both or none, for signals come to the main thread only."""
 
     def name() -> None:
         with leaving:
             sink.publish()
 
+    if threading.current_thread() is not threading.main_thread():
+        name()
+        return
     with ThreadPoolExecutor(1, "conv3dt-name") as pool:
         pool.submit(name).result()
 

@@ -18,6 +18,7 @@ from conv3dt.report import LayerFacts, PlanFacts, Report, VolumeFacts, axis_fact
 from conv3dt.request import LayerRequest
 from conv3dt.resources import DEFAULT_BYTES, resources
 from conv3dt.version import __version__
+from conv3dt.visible import visible
 
 if TYPE_CHECKING:
     from conv3dt.io.volume import VolumeInfo
@@ -219,13 +220,13 @@ def _volume_facts(info: VolumeInfo) -> dict[str, Any]:
         facts |= _nifti_facts(info.header)
     if info.format == "hdf5":
         facts |= {name: value for name, value in info.layout.items()}
-        facts["attributes"] = sorted(info.attributes)
+        facts["attributes"] = sorted(map(visible, info.attributes))
     return facts
 
 
 def _nifti_facts(header: Any) -> dict[str, Any]:
     def text(name: str) -> str:
-        return bytes(header[name].tobytes()).rstrip(b"\0").decode("latin-1").strip()
+        return visible(bytes(header[name].tobytes()).rstrip(b"\0").decode("latin-1").strip())
 
     return {
         "sform_code": int(header["sform_code"]),

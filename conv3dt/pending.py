@@ -44,6 +44,7 @@ class PendingFile:
         self.alone = True
         """Whether no other run for this output was alive when this one began."""
         self._replaces = overwrite
+        self._durable = False
         self._descriptor = -1
         try:
             self._descriptor, self.work, created = self._take()
@@ -87,28 +88,34 @@ class PendingFile:
             _sync_folder(self.path.parent)  # or a journal could come back that tells of another file
         os.ftruncate(self._descriptor, 0)
 
-    def commit(self) -> None:
+    def commit(self, *, durably: bool = True) -> None:
         """Make the file durable and give it its name.
+
+        Args:
+            durably: whether the name is to be durable too; if not, then with the next one in the folder that is.
 
         Raises:
             OutputError: another run made a file of that name meanwhile, and it may not be replaced.
         """
         with suppress(OSError):  # a file system may have permissions of its own
             os.chmod(self.work, _mode(self.path))  # not before: it may forbid to write
-        self.sync()
+        if not self._durable:
+            self.sync()
         with writing(str(self.path)):
             self._name()
-            _sync_folder(self.path.parent)
+            if durably:
+                _sync_folder(self.path.parent)
         self._let_go()
 
     def sync(self) -> None:
-        """Make what was written so far durable."""
+        """Make the file durable; nothing is written any more."""
         with writing(str(self.path)):
             descriptor = os.open(self.work, os.O_RDONLY)  # by name: a library may have put a file of its own there
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        self._durable = True
 
     def _name(self) -> None:
         self._sweep()  # first: behind the name, nobody would look for it any more
@@ -168,8 +175,8 @@ class PendingFile:
             ) from None
 
 
-def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
-    """Write a small file, whole or not at all.
+def write_whole(path: str, content: bytes, *, overwrite: bool, durably: bool = True) -> None:
+    """Write a small file, whole or not at all; ``durably`` as in `PendingFile.commit`.
 
     Raises:
         OutputError, StreamError: it exists and may not be replaced, or it cannot be written.
@@ -178,7 +185,7 @@ def write_whole(path: str, content: bytes, *, overwrite: bool) -> None:
     try:
         with writing(path):
             pending.work.write_bytes(content)
-        pending.commit()
+        pending.commit(durably=durably)
     finally:
         pending.abort()
 

@@ -142,9 +142,7 @@ def check_sidecar(path: str, output: str, *, overwrite: bool, spared: Collection
             return
         raise OutputError(str(error)) from None
     if needed and not ours:
-        raise OutputError(
-            f"sidecar {path}: is there already and belongs to an input; choose another name for the output"
-        )
+        raise OutputError(f"sidecar {path}: is there already and belongs to an input; choose another output")
     if not (ours or overwrite):
         raise OutputError(f"sidecar {path}: is there already and not conv3dt's; say --overwrite or choose another name")
     other = _other(path, output)
@@ -163,10 +161,13 @@ def _other(sidecar: str, output: str) -> str | None:
 
 
 def write_sidecar(path: str, content: Mapping[str, Any], record: Record) -> None:
-    """Write a sidecar: what it is to say, and the record; what JSON has no number for becomes null."""
+    """Write a sidecar: what it is to say, and the record; what JSON has no number for becomes null.
+
+    Its name is durable when that of its output is, which comes next.
+    """
     told = _plain({**content, KEY: asdict(record)})
     text = json.dumps(told, indent=2, default=str, allow_nan=False) + "\n"
-    write_whole(path, text.encode(), overwrite=True)
+    write_whole(path, text.encode(), overwrite=True, durably=False)
 
 
 def _plain(value: Any) -> Any:

@@ -88,10 +88,10 @@ def left_out(raw: bytes, chance: random.Random, span: Span) -> bytes:
 
 def numbered(raw: bytes, chance: random.Random, span: Span) -> bytes:
     """Write an extreme number over what is there, in either byte order."""
-    size, order = chance.choice((1, 2, 4, 8)), chance.choice(("little", "big"))
-    number = chance.choice(NUMBERS) % 256**size
+    size = chance.choice((1, 2, 4, 8))
+    number: bytes = (chance.choice(NUMBERS) % 2 ** (8 * size)).to_bytes(size, "little")
     start = chance.randint(*span)
-    return (raw[:start] + number.to_bytes(size, order) + raw[start + size :])[: max(len(raw), start + size)]  # type: ignore[arg-type]
+    return raw[:start] + (number if chance.random() < 0.5 else number[::-1]) + raw[start + size :]
 
 
 def floated(raw: bytes, chance: random.Random, span: Span) -> bytes:
@@ -99,7 +99,7 @@ def floated(raw: bytes, chance: random.Random, span: Span) -> bytes:
     with np.errstate(over="ignore"):
         number = np.array(chance.choice(FLOATS)).astype(chance.choice(("<f4", ">f4", "<f8", ">f8"))).tobytes()
     start = chance.randint(*span)
-    return (raw[:start] + number + raw[start + len(number) :])[: max(len(raw), start + len(number))]
+    return raw[:start] + number + raw[start + len(number) :]
 
 
 WAYS: tuple[Callable[[bytes, random.Random, Span], bytes], ...] = (
@@ -183,10 +183,11 @@ def repacked_archive(raw: bytes, chance: random.Random, *, json_too: bool = True
 # What is text.
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 2**31, 2**63, 2**64, -(2**64), 10**400, 0.5, 1e308, float("nan"), float("inf"), "",
-    "same", "linear", "x" * 5000, "\0", "\ud800", "\x1b[31m", "..", "/", "../../x", "nan", [], {}, [[]], [1, 2], [2, 2, 2],
-    [0, 0, 0], [-1, 2, 2], [1e9, 1, 1], ["a"] * 50, {"a": 1}, {"class_name": "Conv3DTranspose", "config": {}},
-    {"class_name": "Zeros"}, {"class_name": None, "config": None}, "@deep[", "@deep{",
+    None, True, False, 0, -1, 1, 2, 2**31, 2**63, 2**64, -(2**64), 10**400, 0.5, 1e308, float("nan"), float("inf"),
+    "", "same", "linear", "x" * 5000, "\0", "\ud800", "\x1b[31m", "..", "/", "../../x", "nan", [], {}, [[]], [1, 2],
+    [2, 2, 2], [0, 0, 0], [-1, 2, 2], [1e9, 1, 1], ["a"] * 50, {"a": 1},
+    {"class_name": "Conv3DTranspose", "config": {}}, {"class_name": "Zeros"}, {"class_name": None},
+    "@deep[", "@deep{",
 )  # fmt: skip
 
 
@@ -218,6 +219,11 @@ def _with_another(value: Any, chance: random.Random) -> Any:
     return chance.choice(VALUES)
 
 
+WORDS = (b"", b"\0", b"[", b"[[a]]", b'"', b"nan", b"-inf", b"1979-05-27T07:32:00Z", b"0x7fffffffffffffff", b"{}",
+         b"''", b"[1, 2]", b"[2, 2.5, 2]", b"9" * 400, b"[" * 2000, b"a.b.c = 1", b"\xff\xfe", b"true",
+         b"\x1b[2J", b"=")  # fmt: skip
+
+
 def damaged_text(text: bytes, chance: random.Random) -> bytes:
     """Return text of which bytes or words are damaged, or lines exchanged or said twice."""
     how = chance.random()
@@ -228,7 +234,5 @@ def damaged_text(text: bytes, chance: random.Random) -> bytes:
         chance.shuffle(lines)
         return b"\n".join(lines + lines[: chance.randint(0, 2)])
     words = text.split(b" ")
-    odd = (b"", b"\0", b"[", b"[[a]]", b'"', b"nan", b"-inf", b"1979-05-27T07:32:00Z", b"0x7fffffffffffffff", b"{}",
-           b"[1, 2]", b"[2, 2.5, 2]", b"9" * 400, b"[" * 2000, b"a.b.c = 1", b"\xff\xfe", b"true", b"\x1b[2J", b"=", b"''")  # fmt: skip
-    words[chance.randrange(len(words))] = chance.choice(odd)
+    words[chance.randrange(len(words))] = chance.choice(WORDS)
     return b" ".join(words)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
-import nibabel
 import numpy as np
 from nibabel.nifti1 import Nifti1Extension, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
@@ -22,7 +20,7 @@ from nibabel.nifti2 import Nifti2Header
 import conv3dt
 from conv3dt import journal
 from conv3dt.pending import PREFIX, PendingFile
-from conv3dt.weights import Weights, read_weights, write_weights
+from conv3dt.weights import Weights, write_weights
 from tests import damage
 from tests.conftest import save_nifti, whole_numbers
 
@@ -60,8 +58,8 @@ class Sound:
     """Sound files: their folder, and the content of each by name; ``meta`` says where what is not voxels lies."""
 
     folder: Path
-    files: dict[str, bytes]
-    meta: dict[str, list[damage.Span]]
+    files: dict[str, bytes] = field(repr=False)
+    meta: dict[str, list[damage.Span]] = field(repr=False)
 
 
 # --- sound files -----------------------------------------------------------------------------------------------------
@@ -190,7 +188,7 @@ def _dataset(folder: Path) -> None:
     (anat / "sub-01_T1w.nii").write_bytes((folder / "a.nii").read_bytes())
 
 
-RESUMED = {"scale": 2, "tile": (14, 12, 4), "kernel": "nearest"}
+RESUMED: dict[str, Any] = {"scale": 2, "tile": (14, 12, 4), "kernel": "nearest"}
 RESUMED_WORDS = ("--scale", "2", "--tile", "14,12,4", "--kernel", "nearest")
 
 

@@ -85,11 +85,16 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return ""
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             process.wait(1)
         code = process.poll()
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
         return signal.Signals(-code).name if code is not None and code < 0 else f"ended with {code}"
 
     def _begun(self) -> subprocess.Popen[bytes]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from conv3dt.pending import PREFIX
 from conv3dt.record import sidecar_path
 from conv3dt.visible import visible
+from tests import damage
 from tests.damage_cases import WHEN, Case, Sound, case_of, scans, sound_files
 from tests.damage_worker import Ended, Worker
 
@@ -187,7 +188,8 @@ def test_damaged_files(sound: Sound, worker: Worker, kind: str, start: int, coun
             shutil.rmtree(folder)
     assert not faults, "\n".join(faults)
     assert files <= MOST_FILES
-    assert len(codes) > 1, "nothing was damaged, or everything beyond use"
+    if kind != "journal":  # a damaged one is left aside, and the run begins afresh
+        assert len(codes) > 1, "nothing was damaged, or everything beyond use"
 
 
 # --- all at once -----------------------------------------------------------------------------------------------------
@@ -219,3 +221,20 @@ def test_a_batch_of_damaged_scans(sound: Sound, worker: Worker, tmp_path: Path) 
     assert not TRACEBACK.search(ended.err.decode())
     log = [json.loads(line) for line in (tmp_path / "out" / "conv3dt.jsonl").read_text().splitlines()]
     assert Counter(line["status"] for line in log) == counts
+
+
+# --- bombs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("behind", [0, 512, 1024])
+def test_zeros_behind_the_voxels_are_passed_over_but_not_for_ever(
+    sound: Sound, worker: Worker, tmp_path: Path, behind: int
+) -> None:
+    """As much as a gigabyte; 10 GB of them, in 10 MB, are not unpacked."""
+    put(tmp_path, {"x.nii.gz": damage.bomb(sound.files["a.nii"], behind if behind < 1024 else 10 * 2**10)})
+    ended = worker.call(("upsample", "x.nii.gz", "up.nii", "-q"), tmp_path)
+    assert ended.code == (65 if behind == 1024 else 0)
+    assert (b"goes on for more than 1073741824 bytes behind the last voxel" in ended.err) == (behind == 1024)
+    assert ended.cpu_s < MOST_CPU_S
+    assert ended.grown < 100 * 2**20
+    assert (tmp_path / "up.nii").exists() == (behind < 1024)

@@ -634,7 +634,7 @@ def test_few_chunks_are_held_however_regions_cut_them(tmp_path: Path, filters: s
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak <= writing_bytes(case.info) + 2**19 + 2**20  # and a batch, and some of each that is nearly gone
-    assert 2**19 <= writing_bytes(case.info) < noise.nbytes // 2
+    assert 2**19 <= writing_bytes(case.info) < noise.nbytes // 2  # a chunk is 2**19 bytes
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

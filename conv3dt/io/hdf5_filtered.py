@@ -28,7 +28,7 @@ class Filtered:
             resume: what the checkpoint returned.
 
         Raises:
-            OSError, ValueError: what the checkpoint stands on is not there.
+            OSError: what the checkpoint stands on is not there.
         """
         self._target, self._grid = target, grid
         self._spool = Spool(spool, grid, resume)

@@ -24,8 +24,8 @@ from conv3dt.io.volume import Index
 def can_be(storage: Storage) -> bool:
     """Whether HDF5 can say where the voxels of such a dataset lie.
 
-    Versions before 1.12.3 tell it of one chunk in the time that all take, and some of them forget what lies before the
-    file proper.
+    Of chunks, versions before 1.12.3 tell it of one in the time that all take, and those before 1.14.4 count from
+    behind a block that lies before the file proper.
     """
     if storage.grid is None:
         return not storage.filtered

@@ -24,7 +24,7 @@ from conv3dt.io.volume import Index, VolumeInfo
 AHEAD_BYTES = 24 * 2**20
 """Chunks that are read and packed ahead of the one that is written; one is, whatever its size."""
 COPIES = 3
-"""A chunk that is packed is there as it was, shuffled, and packed."""
+"""A chunk that is packed is there more than once: as it was or shuffled, packed, and packed and on its way."""
 
 
 class Packed:
@@ -49,7 +49,7 @@ class Packed:
             resume: what the checkpoint returned.
 
         Raises:
-            OSError, ValueError: what the checkpoint stands on is not there.
+            OSError: what the checkpoint stands on is not there.
         """
         self._grid, self._packing, self._threads = grid, packing, threads
         self._order = _order(target.info)

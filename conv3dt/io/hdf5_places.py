@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conv3dt.errors import DataError
 from conv3dt.io.flat import FlatArray, bytes_of
 from conv3dt.io.hdf5_chunks import ChunkGrid, Part, Place, shifted
 from conv3dt.io.volume import Index
@@ -173,10 +172,14 @@ def write_at(descriptor: int, view: memoryview, offset: int) -> None:
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> None:
-    """Fill ``view`` with the bytes from ``offset`` on."""
+    """Fill ``view`` with the bytes from ``offset`` on.
+
+    Raises:
+        OSError: the file ends before.
+    """
     done = 0
     while done < len(view):
         got = os.preadv(descriptor, [view[done:]], offset + done)
         if not got:
-            raise DataError("a passing file was cut short by somebody else")
+            raise OSError("a passing file was cut short")
         done += got

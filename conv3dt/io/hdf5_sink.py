@@ -1,4 +1,4 @@
-"""How do voxels come into an HDF5 file?  Where they belong at once, or packed at the end; the same bytes either way.
+"""How do voxels come into an HDF5 file?  At once where they belong, or packed, when it is the turn of their chunk.
 
 The file depends on the header, the voxels, and what else the file held before: not on the order or the size of
 regions, on threads, or on how often the run was killed and gone on with.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOENT
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,12 @@ from conv3dt.io import hdf5_in_place
 from conv3dt.io.hdf5_file import reason
 from conv3dt.io.hdf5_filtered import Filtered
 from conv3dt.io.hdf5_in_place import InPlace
-from conv3dt.io.hdf5_packed import Packed
+from conv3dt.io.hdf5_packed import COPIES, Packed
 from conv3dt.io.hdf5_target import Target
 from conv3dt.io.volume import FileSink, Index, VolumeInfo
 from conv3dt.pending import PendingFile, writing
 
-CHUNKS_HELD = 3
-"""A chunk that is packed is there as it was, shuffled, and packed."""
+FILTERS = ("compression", "shuffle", "fletcher32", "scaleoffset")
 NOTED_BYTES = 14
 """What is known of each chunk: where it lies, how long it is packed, in which file, and whether that is on a list."""
 
@@ -65,12 +65,12 @@ class Hdf5Sink(FileSink):
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
-        with writing(self._path):
+        with self._guarded():
             self._voxels.write(index, block)
 
     def checkpoint(self) -> dict[str, Any]:
         """Make durable what was written."""
-        with writing(self._path):
+        with self._guarded():
             return {"original": self._original, **self._voxels.checkpoint()}
 
     def finish(self) -> None:
@@ -106,7 +106,7 @@ class Hdf5Sink(FileSink):
         try:
             yield
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            if resume is None:
+            if resume is None or getattr(error, "errno", None) not in (None, ENOENT):
                 raise
             raise OutputError(
                 f"output {self._path}: cannot go on from what a killed run left: {reason(error)}; run again"
@@ -130,7 +130,8 @@ def writing_bytes(info: VolumeInfo) -> int:
     if chunk is None:
         return 0
     many = prod(ceil(n / length) for n, length in zip(info.shape, chunk, strict=True))
-    return CHUNKS_HELD * prod(chunk) * info.dtype.itemsize + NOTED_BYTES * many
+    held = COPIES if any(info.layout.get(name) for name in FILTERS) else 1
+    return held * prod(chunk) * info.dtype.itemsize + NOTED_BYTES * many
 
 
 def _identity(path: Path) -> list[int] | None:

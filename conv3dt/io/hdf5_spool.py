@@ -39,8 +39,7 @@ class Spool:
         """Begin an empty file, or go on from a checkpoint.
 
         Raises:
-            OSError: the file of the checkpoint is not there.
-            ValueError: it is not as it was then.
+            OSError: the file of the checkpoint is not there, or not as it was then.
         """
         self._grid = grid
         self._offsets = np.full(grid.counts, NOWHERE, np.int64)
@@ -80,8 +79,7 @@ class Spool:
 
     def packed(self, place: Place) -> bytes | None:
         """Return a chunk that came whole, packed; None of one that did not."""
-        count = int(self._lengths[place])
-        return os.pread(self._file.fileno(), count, int(self._offsets[place])) if count else None
+        return self._content(self._file.fileno(), place) if self._lengths[place] else None
 
     def voxels(self, place: Place) -> NDArray[Any]:
         """Return a chunk that came in pieces, zero beyond the end of an axis."""
@@ -102,7 +100,7 @@ class Spool:
         """Copy the chunks that lie in the output, durably: it may be begun anew.
 
         Raises:
-            OSError, ValueError: it is not as it was at the checkpoint.
+            OSError: it is not as it was at the checkpoint.
         """
         places = np.argwhere(self._outside).tolist()
         if not places:
@@ -111,10 +109,7 @@ class Spool:
         self._end += NOTE * 8
         with output.open("rb", buffering=0) as file:
             for place in map(tuple, places):
-                content = os.pread(file.fileno(), int(self._lengths[place]), int(self._offsets[place]))
-                if len(content) < self._lengths[place]:
-                    raise ValueError(f"{output.name} was cut short")
-                self.add(place, content)
+                self.add(place, self._content(file.fileno(), place))
         done = self.checkpoint()
         write_at(self._file.fileno(), bytes_of(_signed(done["end"], done["list"])), note)
         os.fsync(self._file.fileno())
@@ -122,6 +117,12 @@ class Spool:
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+    def _content(self, descriptor: int, place: Place) -> bytes:
+        content = os.pread(descriptor, int(self._lengths[place]), int(self._offsets[place]))
+        if len(content) < self._lengths[place]:
+            raise OSError("a passing file was cut short")
+        return content
 
     def _note(self, place: Place, offset: int, count: int, *, outside: bool) -> None:
         self._offsets[place], self._lengths[place], self._outside[place] = offset, count, outside
@@ -149,7 +150,7 @@ class Spool:
             if np.array_equal(note, _signed(*note[:2].tolist())):
                 end, last = note[:2].tolist()
         if size < end:
-            raise ValueError(f"{Path(self._file.name).name} was cut short")
+            raise OSError("a passing file was cut short")
         return end, last
 
     def _numbers(self, at: int, count: int) -> NDArray[np.int64]:

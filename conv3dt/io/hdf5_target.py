@@ -171,30 +171,17 @@ class Target:
             if not isinstance(file[self.name], h5py.Dataset):
                 raise OutputError(f"output {self.path}: is a group of its own; name a dataset in it")
             del file[self.name]
-        group, leaf = self._group(file)
         created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         if early:
             created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         info = self.info
-        dataset = group.create_dataset(
-            leaf, info.shape, info.dtype, dcpl=created, track_times=False, **info.layout
+        dataset = file.create_dataset(
+            self.name, info.shape, info.dtype, dcpl=created, track_times=False, **info.layout
         )  # fmt: skip
         for key, value in info.attributes.items():
             dataset.attrs[key] = value
         return dataset
-
-    def _group(self, file: Any) -> tuple[Any, str]:
-        """The group of the dataset, created without the time of day, and the dataset's own name."""
-        *groups, leaf = self.name.strip("/").split("/")
-        node = file["/"]
-        for name in groups:
-            if name not in node:
-                timeless = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-                timeless.set_obj_track_times(False)
-                h5py.h5g.create(node.id, name.encode(), None, timeless)
-            node = node[name]
-        return node, leaf
 
     @contextmanager
     def _creating(self) -> Iterator[None]:
