@@ -8,7 +8,7 @@ from typing import Any
 
 from conv3dt import paths
 from conv3dt.digest import file_hash, job_hash
-from conv3dt.errors import Conv3dtError, DataError, InputMissingError
+from conv3dt.errors import ArgumentError, Conv3dtError, DataError, InputMissingError
 from conv3dt.file_run import PROVED, FileRun, prove_files, resolve
 from conv3dt.io.files import read_info
 from conv3dt.io.volume import VolumeInfo
@@ -101,6 +101,8 @@ def _job(output: str, origin: str, record: Record, sidecar: str) -> Job:
         request = LayerRequest(**layer)
     except TypeError:
         raise DataError(f"sidecar {sidecar}: has options that this version ({__version__}) does not know") from None
+    except ArgumentError as error:
+        raise DataError(f"sidecar {sidecar}: its options cannot be followed: {error}") from None
     try:
         return resolve(FileRun(origin, output, request, settings, resources()))
     except Conv3dtError as error:

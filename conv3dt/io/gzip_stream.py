@@ -23,6 +23,9 @@ BLOCK_BYTES = 2**20
 LEVEL = 2
 """isal's level that packs as tightly as zlib's level 1 (nibabel's choice), at more than ten times the speed."""
 
+MOST_MEMBERS = 4096
+"""Members of a stream in which the bytes before the first voxel may lie; those of nothing take their time too."""
+
 MOST_BEHIND = 2**30
 """Bytes behind the last voxel that are passed over, as those of an unpacked file are; a stream may have no end."""
 
@@ -36,17 +39,23 @@ def beginning(path: str, count: int) -> bytes:
     """Return up to ``count`` bytes from the start of a gzip file, whatever comes behind them.
 
     Raises:
-        DataError: the stream is damaged before that.
+        DataError: the stream is damaged before that, or in very many pieces.
     """
-    unpacked, unpacker = b"", isal_zlib.decompressobj(wbits=31)
+    unpacked, piece, members, unpacker = b"", b"", 0, isal_zlib.decompressobj(wbits=31)
     with open(path, "rb") as file:
-        while len(unpacked) < count and not unpacker.eof and (piece := file.read(2**16)):
-            while piece and len(unpacked) < count:
-                try:
-                    unpacked += unpacker.decompress(piece, count - len(unpacked))
-                except _BROKEN as error:
-                    raise _damaged(path, error) from None
-                piece = unpacker.unconsumed_tail
+        while len(unpacked) < count and (piece := piece or file.read(2**16)):
+            try:
+                unpacked += unpacker.decompress(piece, count - len(unpacked))
+            except _BROKEN as error:
+                raise _damaged(path, error) from None
+            piece = unpacker.unconsumed_tail
+            if unpacker.eof:  # a stream may have many members, with zeros in between
+                members += 1
+                if members > MOST_MEMBERS:
+                    raise DataError(
+                        f"{path}: more than {MOST_MEMBERS} gzip members before its first voxel; pack it anew"
+                    )
+                piece, unpacker = unpacker.unused_data.lstrip(b"\0"), isal_zlib.decompressobj(wbits=31)
     return unpacked
 
 

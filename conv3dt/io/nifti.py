@@ -103,7 +103,12 @@ class PlainSource:
 
     def read(self, index: Index) -> NDArray[Any]:
         """Return a box."""
-        return self._array.read(index[::-1]).T
+        try:
+            return self._array.read(index[::-1]).T
+        except (DataError, ValueError):  # or by a map of more than there is
+            raise DataError(f"{self.info.path}: ends before its last voxel: it was cut short meanwhile") from None
+        except OSError as error:
+            raise StreamError(f"{self.info.path}: reading broke off: {error.strerror or error}") from None
 
     def finish(self) -> None:
         """Nothing is left to check."""
@@ -224,7 +229,7 @@ def _passing(path: str) -> Iterator[None]:
     except Conv3dtError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
         raise StreamError(
             f"{path}: its passing file in the folder for such files: {reason}; set TMPDIR to another folder"
         ) from None
