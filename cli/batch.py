@@ -78,7 +78,9 @@ def batch(input: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) ->
     watch = Watch(len(plan.batch.scans), quiet=quiet)
     try:
         with watch:
-            outcomes = unattended(plan, told=watch.told, moved=watch.moved, ended=ended)
+            outcomes = unattended(
+                plan, told=watch.told, moved=watch.moved, ended=ended, reports=as_json or plan.batch.dry_run
+            )
     except Exception:
         raise
     except BaseException as stop:  # Ctrl-C or SIGTERM; what is done is done

@@ -78,7 +78,7 @@ class Watch:
                 _table(listed or list(outcomes)[:MOST_ROWS])
         counts = Counter(outcome.status for outcome in outcomes)
         told = ", ".join(f"{counts[status]} {status}" for status in WORDS if counts[status])
-        _say(f"{len(outcomes)} scans: {told}{_total(outcomes)}")
+        _say(f"{len(outcomes)} scans{': ' if told else ''}{told}{_total(outcomes)}")
         if not sys.stderr.isatty():
             for outcome in listed:
                 _say(f"  {_line(outcome)}")

@@ -126,7 +126,7 @@ def spread(source: VolumeInfo) -> tuple[float, float]:
 
 def execute(
     wanted: FileRun, job: Job, *, start: Start | None = None, finished: Finished | None = None
-) -> tuple[Tally, ProofFacts | None]:
+) -> tuple[Job, Tally, ProofFacts | None]:
     """Run a job into its file.
 
     Args:
@@ -135,7 +135,8 @@ def execute(
         finished: called with the path of the whole file; the file gets its name within the context that it returns.
 
     Returns:
-        What happened, and what the self-check found.
+        The job as it was run, in the regions of a killed run if it went on from one; what happened, and what the
+        self-check found.
 
     Raises:
         Conv3dtError: a child that says what is wrong; nothing is left under the output's name then.
@@ -166,7 +167,7 @@ def execute(
         raise
     tally.write_s += perf_counter() - clock
     tally.wall_s = perf_counter() - opened
-    return tally, proof
+    return job, tally, proof
 
 
 @dataclass(slots=True)

@@ -97,10 +97,10 @@ class PendingFile:
         Raises:
             OutputError: another run made a file of that name meanwhile, and it may not be replaced.
         """
-        with suppress(OSError):  # a file system may have permissions of its own
-            os.chmod(self.work, _mode(self.path))  # not before: it may forbid to write
         if not self._durable:
             self.sync()
+        with suppress(OSError):  # a file system may have permissions of its own
+            os.chmod(self.work, _mode(self.path))  # not before: it may forbid to write
         with writing(str(self.path)):
             self._name()
             if durably:
@@ -124,20 +124,23 @@ class PendingFile:
             return
         try:
             os.link(self.work, self.path)  # unlike a rename, refuses if the name is taken by now
-        except FileExistsError:
-            raise OutputError(f"output {self.path}: was made by another run meanwhile; say --overwrite") from None
-        except OSError:  # a file system without links
-            os.replace(self.work, self.path)
+        except OSError:
+            if os.path.lexists(self.path):
+                raise OutputError(f"output {self.path}: was made by another run meanwhile; say --overwrite") from None
+            os.replace(self.work, self.path)  # a file system without links
             return
-        self.work.unlink()
+        with suppress(OSError):
+            self.work.unlink()
 
     def abort(self, *, keep: bool = False) -> None:
         """Leave nothing behind; or everything, for the next run to go on from."""
-        if self._descriptor >= 0 and not keep:
-            self._sweep()
-            with suppress(OSError):
-                self.work.unlink()
-        self._let_go()
+        try:
+            if self._descriptor >= 0 and not keep:
+                self._sweep()
+                with suppress(OSError):
+                    self.work.unlink()
+        finally:
+            self._let_go()
 
     def _sweep(self) -> None:
         """Remove what lies beside the file, and what killed runs left that were not alone."""
@@ -331,5 +334,5 @@ def writing(path: str) -> Iterator[None]:
     except (StreamError, OutputError, ReaderGoneError):
         raise
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
         raise StreamError(f"output {path}: writing broke off: {reason}; no file was left") from None

@@ -71,9 +71,9 @@ def read_sidecar(path: str) -> dict[str, Any] | None:
     Raises:
         DataError: it is not a JSON object.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # one may wait for ever for a pipe
+        raise DataError(f"sidecar {path}: is not a regular file; move it away")
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # one may wait for ever for a pipe
-            raise DataError(f"sidecar {path}: is not a regular file; move it away")
         if os.path.getsize(path) > MOST_BYTES:
             raise DataError(f"sidecar {path}: is longer than any sidecar; move it away")
         with open(path, encoding="utf-8") as file:

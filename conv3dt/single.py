@@ -60,7 +60,7 @@ def report_of(
     if dry_run:
         return job_report(job, expected=expected)
     if options is None:
-        return _done(wanted, job, expected, *execute(wanted, job, start=start))
+        return _done(wanted, expected, *execute(wanted, job, start=start))
     return recorded_run(wanted, job, options, {}, start=start, expected=expected)
 
 
@@ -95,10 +95,10 @@ def recorded_run(
         except BaseException:
             given_up.set()
             raise
-    return _done(wanted, job, expected, *done)
+    return _done(wanted, expected, *done)
 
 
-def _done(wanted: FileRun, job: Job, expected: Estimate | None, tally: Tally, proof: ProofFacts | None) -> Report:
+def _done(wanted: FileRun, expected: Estimate | None, job: Job, tally: Tally, proof: ProofFacts | None) -> Report:
     """The report of a run that is done, with what was expected of it."""
     written = 0
     with suppress(OSError):  # somebody may have taken it away by now
@@ -160,12 +160,21 @@ def _leaving_a_record(
 def _left(wanted: FileRun, sidecar: str, content: Mapping[str, Any], record: Record) -> Iterator[None]:
     """Leave a record beside an output that gets its name within the context; take it away again if it gets none."""
     check_output(wanted.output, overwrite=wanted.overwrite)  # or another run's output would lose its record
-    fresh = not os.path.lexists(sidecar)
+    fresh, before = not os.path.lexists(sidecar), _identity(wanted.output)
     write_sidecar(sidecar, content, record)
     try:
         yield
     except BaseException:
-        if fresh:
+        if fresh and _identity(wanted.output) == before:
             with suppress(OSError):
                 os.unlink(sidecar)
         raise
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from the one that takes its name; None if there is none."""
+    try:
+        facts = os.stat(paths.split(path)[0])
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

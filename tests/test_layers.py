@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     "conv3dt.errors",
+    "conv3dt.unbroken",
     "conv3dt.pending",
     "conv3dt.version",
     "conv3dt.paths",

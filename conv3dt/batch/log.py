@@ -19,9 +19,9 @@ class BatchLog:
         """Open it, to write behind what it holds.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or holds something else.
         """
-        self._path, self._whole = path, True
+        self._path, self._whole = path, _is_whole(path)
         self.trouble: str | None = None
         """What went wrong when a line was written, if something did."""
         try:
@@ -53,6 +53,27 @@ class BatchLog:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
+
+
+def _is_whole(path: str) -> bool:
+    """Whether the last line of a log is whole, where there is one.
+
+    Raises:
+        OutputError: it is no log.
+    """
+    try:
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        if not size:
+            return True
+        with open(path, "rb") as file:
+            first = file.read(1)
+            file.seek(size - 1)
+            last = file.read(1)
+    except OSError as error:
+        raise OutputError(f"log {path}: cannot be read: {error.strerror}; choose another by --log") from None
+    if first not in (b"{", b"\n"):
+        raise OutputError(f"log {path}: is there already and holds something else; choose another by --log")
+    return last == b"\n"
 
 
 def told(outcome: Outcome) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from conv3dt import paths
@@ -28,6 +29,7 @@ def unattended(
     told: Told | None = None,
     moved: Callable[[str, float], None] | None = None,
     ended: Callable[[list[Outcome]], None] | None = None,
+    reports: bool = True,
 ) -> list[Outcome]:
     """Run a batch with its log and its page; return what became of its scans, in their order.
 
@@ -37,6 +39,7 @@ def unattended(
         moved: called with the name of a scan under way, and which part of it is written.
         ended: called with what became of all scans, also of those that were not begun because something ended the
             batch, which is raised then.
+        reports: whether what is returned holds the reports: kilobytes a scan, which the page needs too.
 
     Raises:
         Conv3dtError: the log or the page cannot be written; the scans are made nevertheless, if the batch was begun.
@@ -51,7 +54,7 @@ def unattended(
         if not plan.batch.dry_run:
             plan.begin()
         try:
-            _run(plan, outcomes, log, told, moved)
+            _run(plan, outcomes, log, told, moved, reports=reports or plan.page is not None)
         finally:
             ordered = [_outcome(scan, outcomes, log) for scan in plan.batch.scans]
             if ended is not None:
@@ -72,6 +75,8 @@ def _run(
     log: BatchLog | None,
     told: Told | None,
     moved: Callable[[str, float], None] | None,
+    *,
+    reports: bool,
 ) -> None:
     """Run the scans, and note what became of each by its output, also where something ends the batch."""
     stop = threading.Event()
@@ -79,7 +84,7 @@ def _run(
     def note(outcome: Outcome) -> None:
         if outcome.output in outcomes:
             return
-        outcomes[outcome.output] = outcome
+        outcomes[outcome.output] = outcome if reports else replace(outcome, report=None)
         if log is not None:
             log.add(outcome)
         if told is not None:

@@ -13,6 +13,7 @@ import h5py
 
 from conv3dt import paths
 from conv3dt.errors import Conv3dtError, DataError, InputMissingError
+from conv3dt.unbroken import unbroken
 
 START = 64
 """Bytes by which a packed chunk is told from what else HDF5 writes."""
@@ -51,7 +52,7 @@ class WrittenFile:
         file: of h5py.
     """
 
-    file: Any
+    file: Any = None
 
     def __init__(self, path: Path | None, *, fresh: bool, dry: bool = False) -> None:
         """Take a file.
@@ -66,21 +67,24 @@ class WrittenFile:
 
     def __enter__(self) -> WrittenFile:
         try:
-            self.file = h5py.File(self._bytes, self._mode)
-        except BaseException:
-            self._bytes.close()
+            with unbroken():
+                self.file = h5py.File(self._bytes, self._mode)
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
         try:
             if kind is None:
-                self.file.close()
+                with unbroken():
+                    self.file.close()
                 self.check()
                 return
             self._bytes.give_up()
-            with suppress(OSError, RuntimeError, ValueError):
-                self.file.close()
+            with unbroken(), suppress(OSError, RuntimeError, ValueError):
+                if self.file is not None:
+                    self.file.close()
         finally:
             self._bytes.close()
 
@@ -91,7 +95,8 @@ class WrittenFile:
             OSError: it could not be written.
         """
         self._bytes.expect(content)
-        dataset.id.write_direct_chunk(offset, content)
+        with unbroken():
+            dataset.id.write_direct_chunk(offset, content)
         self.check()
         return self._bytes.found
 

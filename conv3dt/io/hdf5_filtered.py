@@ -14,6 +14,7 @@ from conv3dt.io.hdf5_chunks import ChunkGrid
 from conv3dt.io.hdf5_spool import Spool
 from conv3dt.io.hdf5_target import Target
 from conv3dt.io.volume import Index
+from conv3dt.unbroken import unbroken
 
 
 class Filtered:
@@ -45,7 +46,9 @@ class Filtered:
         """Put all chunks into the file."""
         with self._target.created(early=False) as (dataset, written):
             for part in self._grid.parts(tuple(slice(0, n) for n in self._grid.shape)):
-                dataset[part.block] = self._spool.voxels(self._grid.place(part.offset))[part.inside]
+                voxels = self._spool.voxels(self._grid.place(part.offset))[part.inside]
+                with unbroken():
+                    dataset[part.block] = voxels
                 written.check()
         self.close()
 

@@ -19,6 +19,7 @@ from conv3dt.io.hdf5_chunks import ChunkGrid
 from conv3dt.io.hdf5_places import ChunkPlaces
 from conv3dt.io.hdf5_target import Storage, Target
 from conv3dt.io.volume import Index
+from conv3dt.unbroken import unbroken
 
 
 def can_be(storage: Storage) -> bool:
@@ -89,7 +90,8 @@ def _offsets(dataset: Any, grid: ChunkGrid) -> NDArray[np.int64]:
     def note(chunk: Any) -> None:
         found[grid.place(chunk.chunk_offset)] = chunk.byte_offset
 
-    dataset.id.chunk_iter(note)
+    with unbroken():
+        dataset.id.chunk_iter(note)
     assert found.min() >= 0
     return found
 

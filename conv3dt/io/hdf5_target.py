@@ -18,6 +18,7 @@ from conv3dt.io.hdf5_file import WrittenFile, opened, reason
 from conv3dt.io.hdf5_times import copy_times
 from conv3dt.io.volume import VolumeInfo
 from conv3dt.pending import PendingFile, check_target
+from conv3dt.unbroken import unbroken
 
 DEFAULT_DATASET = "/data"
 
@@ -134,7 +135,7 @@ class Target:
         Raises:
             OutputError: it cannot be created.
         """
-        with self._creating(), WrittenFile(self.kept, fresh=self.kept is None, dry=True) as written:
+        with unbroken(), self._creating(), WrittenFile(self.kept, fresh=self.kept is None, dry=True) as written:
             dataset = self._create(written.file, early=False)
             packing = Packing.of(dataset)
             return Storage(
@@ -159,7 +160,7 @@ class Target:
         if self.kept is not None:
             shutil.copyfile(self.kept, self.work)
         with WrittenFile(self.work, fresh=self.kept is None) as written:
-            with self._creating():
+            with unbroken(), self._creating():
                 dataset = self._create(written.file, early=early)
             written.check()
             yield dataset, written
