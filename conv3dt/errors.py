@@ -37,6 +37,12 @@ class StreamError(Conv3dtError, OSError):
     exit_code = 74
 
 
+class DeviceError(Conv3dtError, RuntimeError):
+    """A device was lost or its driver failed half-way; what is done is kept."""
+
+    exit_code = 74
+
+
 class ReaderGoneError(Conv3dtError, OSError):
     """Who read the pipe that was written into has closed it: enough, which is no one's fault and needs no word."""
 

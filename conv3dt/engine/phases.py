@@ -35,7 +35,7 @@ class Rows:
         """For each x-phase the places of its taps in a source row."""
         if self.combed:
             return ((0,),)
-        return tuple(_places(self.axes[2], phase) for phase in self.axes[2].phases())
+        return tuple(tap_places(self.axes[2], phase) for phase in self.axes[2].phases())
 
     @property
     def _phases(self) -> list[tuple[Phase, Phase, Phase | None]]:
@@ -52,9 +52,9 @@ class Rows:
         z, y, x = self.axes
         found = []
         for pz, py, px in self._phases:
-            planes, rows = (np.array(_places(axis, p), np.int64) for axis, p in ((z, pz), (y, py)))
+            planes, rows = (np.array(tap_places(axis, p), np.int64) for axis, p in ((z, pz), (y, py)))
             parts = [np.arange(channels) * steps[0], planes * steps[1], rows * steps[2]]
-            parts.append(np.zeros(1, np.int64) if px is None else np.array(_places(x, px), np.int64))
+            parts.append(np.zeros(1, np.int64) if px is None else np.array(tap_places(x, px), np.int64))
             found.append(_sums(parts))
         table = np.zeros((len(found), 1 + max(map(len, found))), np.int64)
         for row, places in zip(table, found, strict=True):
@@ -98,8 +98,8 @@ class Rows:
         return [tap for _, _, tap in sorted(taps)]
 
 
-def _places(axis: Axis, phase: Phase) -> tuple[int, ...]:
-    """Where the taps of a phase lie, counted from the first input that output 0 needs: where a region begins."""
+def tap_places(axis: Axis, phase: Phase) -> tuple[int, ...]:
+    """Return where the taps of a phase lie, counted from the first input that output 0 needs: where a region begins."""
     first = axis.sources(0, 1)[0]
     return tuple(phase.base - first + j * phase.step for j in range(phase.count))
 

@@ -1,106 +1,241 @@
-"""The engine for accelerators: torch's transposed convolution on channels-last tensors.
+"""The engine for accelerators: regions dealt out to devices, halved where a device has no room for them.
 
-Per channel, the channels of a region are a batch of one-channel volumes.
+What a device computes depends on the region alone, so reruns are equal to the bit; `fused` gives the same bits for
+any region.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from math import inf
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from math import prod
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from conv3dt import activations
-from conv3dt.engine.finish import Storage, store
-from conv3dt.errors import ArgumentError, DoesNotFitError
-from conv3dt.layer.activation import activation_parts
+from conv3dt.engine.finish import Storage
+from conv3dt.engine.lane import IN_FLIGHT, Lane, Way
+from conv3dt.engine.ways import way_of
+from conv3dt.errors import ArgumentError, DeviceError, DoesNotFitError
 from conv3dt.layer.concrete import Layer
-from conv3dt.layer.convolution import transposed_convolution
+
+Finish = Callable[[], int]
+
+_switches = Lock()
+"""Held while torch's switches, which are of the whole process, are as this engine wants them."""
 
 
 class TensorEngine:
-    """Computes regions of one layer with torch on one device."""
+    """Computes regions of one layer on one device or several."""
 
     name = "tensor"
+    in_place = False
 
-    def __init__(self, layer: Layer, storage: Storage, *, threads: int, device: str) -> None:
-        """Put the weights on the device and try the operation there, before any data is read.
+    def __init__(
+        self,
+        layer: Layer,
+        storage: Storage,
+        *,
+        devices: Sequence[str],
+        threads: int = 1,
+        precision: str = "fp32",
+        way: str | None = None,
+        max_vram: int | None = None,
+    ) -> None:
+        """Put the weights on the devices.
+
+        Args:
+            layer: its axes in walk order; storage: what an output voxel becomes.
+            devices: torch's names.
+            threads: of torch, on the CPU.
+            precision: of `precision.PRECISIONS`.
+            way: of `ways.WAYS`; None chooses.
+            max_vram: bytes of each device that may be taken, or None.
 
         Raises:
-            ArgumentError: the device is not there or cannot run the layer in this precision.
+            ArgumentError: a device is not there or cannot run the layer in this precision.
         """
-        self.layer, self.storage = layer, storage
+        self.layer, self.storage, self.precision = layer, storage, precision
         self.compute_dtype = storage.compute_dtype
-        self._axes, activation = layer.config.axes, layer.config.activation
-        self._activation = _function(layer, "linear" if layer.argmax and "softmax" in activation else activation)
-        self._device = find_device(device)
-        if self._device.type == "cpu":
+        self.halved = 0
+        found = [find_device(name) for name in devices]
+        self.in_flight = IN_FLIGHT * len(found)
+        self._limited = [device for device in found if max_vram is not None and device.type == "cuda"]
+        for device in self._limited:
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min((max_vram or total) / total, 1.0), device)
+        if found[0].type == "cpu":
             torch.set_num_threads(threads)
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-        kernel = np.ascontiguousarray(layer.kernel.transpose(4, 3, 0, 1, 2), self.compute_dtype)
-        bias = np.zeros(layer.filters) if layer.bias is None else layer.bias
+        self.way = way or way_of(layer, found[0].type)
+        with self._telling(found[0]), self._switched():
+            self._lanes = [Lane(device, self._made(device)) for device in found]
+        self._turn = cycle(self._lanes)
+        self._most: int | None = None
+
+    def try_out(self) -> None:
+        """Compute one cell on each device, before any data are read.
+
+        Raises:
+            ArgumentError: a device cannot run the layer.
+        """
+        strides = tuple(axis.stride for axis in self.layer.config.axes)
+        low, high = zip(*(axis.sources(0, axis.stride) for axis in self.layer.config.axes), strict=True)
+        channels = 1 if self.layer.per_channel else self.layer.channels
+        filters = 1 if self.layer.argmax else channels if self.layer.per_channel else self.layer.filters
+        for lane in self._lanes:
+            source = np.zeros((channels, *(b - a for a, b in zip(low, high, strict=True))), self.compute_dtype)
+            out = np.empty((filters, *strides), self.storage.dtype)
+            with self._telling(lane.device), self._switched():
+                lane.start(source, out)()
+
+    def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Finish:
+        """Begin to compute one output region; see `choose.Engine`.
+
+        Raises:
+            DoesNotFitError: a device has no room for the smallest region.
+            DeviceError: a device failed.
+        """
+        lane = next(self._turn)
+        if self._most is not None and out[0].size > self._most:
+            return self._halves(lane, source, out)
         try:
-            self._weight = torch.from_numpy(kernel).to(self._device, memory_format=torch.channels_last_3d)
-            self._bias = torch.from_numpy(bias.astype(self.compute_dtype)).to(self._device).view(-1, 1, 1, 1)
-            probe = torch.zeros((layer.channels, 1, 1, 1), dtype=self._weight.dtype, device=self._device)
-            self._values(probe, tuple(axis.stride for axis in self._axes))
-        except (RuntimeError, NotImplementedError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ArgumentError(
-                f"device {device} cannot run this layer in {self.compute_dtype}: {reason}; use device cpu"
-            ) from None
+            with self._failing(lane.device), self._switched():
+                finish = lane.start(source, out)
+        except torch.OutOfMemoryError as error:
+            self._make_room(lane, out, error)
+            return self._halves(lane, source, out)
+
+        def waited() -> int:
+            with self._failing(lane.device):
+                return finish()
+
+        return waited
 
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Compute one output region; see `DirectEngine.compute`."""
-        try:
-            with torch.inference_mode():
-                values = self._finished(self._values(torch.from_numpy(source), out.shape[1:]))
-                return store(values.cpu().numpy(), self.storage, out)
-        except torch.OutOfMemoryError as error:
-            raise DoesNotFitError(
-                f"device {self._device} has no memory left for a region of {'x'.join(map(str, out.shape[1:]))} output "
-                f"voxels; give a smaller tile or device cpu"
-            ) from error
+        return self.start(source, out)()
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Give the devices' memory back."""
+        for lane in self._lanes:
+            try:
+                lane.let_go()
+            except RuntimeError:  # the device is lost, and said so before
+                continue
+        for device in self._limited:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
 
-    def _finished(self, values: torch.Tensor) -> torch.Tensor:
-        values = self._activation(values + self._bias)
-        if not self.layer.argmax:
-            return values
-        return values.nan_to_num(nan=-inf, posinf=inf, neginf=-inf).argmax(0, keepdim=True).to(self._weight.dtype)
+    def _made(self, device: torch.device) -> Way:
+        """The way on one device."""
+        layer, storage = self.layer, self.storage
+        if self.way == "fused":
+            from conv3dt.engine.fused import Fused
 
-    def _values(self, source: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return ``(filters, z, y, x)``; output 0 is at ``crop - stride * low`` of the whole result."""
-        x = (source[:, None] if self.layer.per_channel else source[None]).to(self._device)
-        values = transposed_convolution(
-            x.contiguous(memory_format=torch.channels_last_3d),
-            self._weight,
-            strides=[axis.stride for axis in self._axes],
-            dilations=[axis.dilation for axis in self._axes],
-            first=[axis.crop - axis.stride * axis.sources(0, 1)[0] for axis in self._axes],
-            lengths=shape,
+            return Fused(layer, storage, device)
+        if self.way == "phased":
+            from conv3dt.engine.phased import Phased
+
+            return Phased(layer, storage, device, self.precision)
+        from conv3dt.engine.transposed import Transposed
+
+        return Transposed(layer, storage, device, self.precision)
+
+    def _make_room(self, lane: Lane, out: NDArray[np.generic], error: Exception) -> None:
+        """Give back what is held, and ask for regions half as large from now on."""
+        if all(n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True)):
+            raise DoesNotFitError(
+                f"device {lane.device} has no memory left for a region of {'x'.join(map(str, out.shape[1:]))} output "
+                f"voxels; give a higher --max-vram, or --device cpu"
+            ) from error
+        self.halved += 1
+        self._most = max(prod(out.shape[1:]) // 2, 1)
+        for each in self._lanes:
+            each.let_go()
+
+    def _halves(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> Finish:
+        """Compute a region in two parts, which may be halved again; it waits for each."""
+        lost = 0
+        for part, piece in self._split(source, out):
+            values = np.empty(piece.shape, piece.dtype)
+            lost += self._piece(lane, np.ascontiguousarray(part), values)
+            piece[...] = values
+        return lambda: lost
+
+    def _piece(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
+        fits = self._most is None or out[0].size <= self._most or all(
+            n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True)
         )
-        return values[:, 0] if self.layer.per_channel else values[0]
+        if not fits:
+            return self._halves(lane, source, out)()
+        try:
+            with self._failing(lane.device), self._switched():
+                return lane.start(source, out)()
+        except torch.OutOfMemoryError as error:
+            self._make_room(lane, out, error)
+            return self._halves(lane, source, out)()
+
+    def _split(
+        self, source: NDArray[np.floating], out: NDArray[np.generic]
+    ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.generic]]]:
+        """The two halves of a region, along its longest axis and at a multiple of the stride."""
+        axes = self.layer.config.axes
+        cells = [-(-n // axis.stride) for n, axis in zip(out.shape[1:], axes, strict=True)]
+        longest = cells.index(max(cells))
+        axis, end = axes[longest], out.shape[longest + 1]
+        middle = -(-cells[longest] // 2) * axis.stride
+        first = axis.sources(0, 1)[0]
+        for start, stop in ((0, min(middle, end)), (middle, end)):
+            if start < stop:
+                low, high = axis.sources(start, stop)
+                before = (slice(None),) * (longest + 1)
+                yield source[(*before, slice(low - first, high - first))], out[(*before, slice(start, stop))]
+
+    @contextmanager
+    def _switched(self) -> Iterator[None]:
+        """Torch's switches: nothing is tried out, nothing is random, and float32 is cut off only on request."""
+        short = self.precision == "tf32"
+        with _switches, torch.inference_mode():
+            before = torch.backends.cuda.matmul.allow_tf32
+            torch.backends.cuda.matmul.allow_tf32 = short
+            try:
+                with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=short):
+                    yield
+            finally:
+                torch.backends.cuda.matmul.allow_tf32 = before
+
+    @contextmanager
+    def _telling(self, device: torch.device) -> Iterator[None]:
+        """Say in one line that a device cannot run the layer at all."""
+        try:
+            yield
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise ArgumentError(
+                f"device {device} cannot run this layer in {self.compute_dtype} ({self.way}, {self.precision}): "
+                f"{_reason(error)}; use device cpu"
+            ) from error
+
+    @contextmanager
+    def _failing(self, device: torch.device) -> Iterator[None]:
+        """Say in one line that a device failed, unless it only ran out of memory."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if device.type == "mps" and "out of memory" in str(error):  # which has no error of its own
+                raise torch.OutOfMemoryError(str(error)) from error
+            raise DeviceError(
+                f"device {device} failed: {_reason(error)}; what is done is kept, and the same command goes on from "
+                f"there"
+            ) from error
 
 
-def _function(layer: Layer, text: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The activation of a text, channels first."""
-    name, numbers = activation_parts(text)
-    if name == "prelu":
-        return lambda x: torch.nn.functional.prelu(x[None], torch.as_tensor(layer.alpha).to(x))[0]
-    if name == "thresholded_relu":
-        return activations.ThresholdedReLU(numbers["theta"] or 0.0)
-    function: Callable[..., torch.Tensor] = getattr(activations, name)
-    if name in ("softmax", "log_softmax"):
-        return partial(function, axis=0)
-    return partial(function, **numbers) if numbers else function
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def find_device(name: str) -> torch.device:
@@ -114,6 +249,7 @@ def find_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise ArgumentError(f"device {name} is not there: torch sees {count} CUDA devices; use device cpu or auto")
+        return torch.device("cuda", device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ArgumentError("device mps is not there: torch sees no Apple GPU; use device cpu or auto")
     return device

@@ -1,0 +1,125 @@
+"""How do regions pass through one device?  Up, computed, and down, each on a stream of its own: two at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from conv3dt.engine.ending import bits
+from conv3dt.errors import DataError
+
+IN_FLIGHT = 2
+"""Regions that are on a device at once: one moves while the other is computed."""
+
+
+class Way(Protocol):
+    """What computes a region on its device; see `ways`."""
+
+    name: str
+
+    def run(self, source: torch.Tensor, out: torch.Tensor, lost: torch.Tensor) -> None:
+        """Compute ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``.
+
+        Added to ``lost``, two whole numbers: values that were clipped or not a number; sums that a type of 16 bits
+        could not hold.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The tensors of one region on the device, used again and again."""
+
+    lost: torch.Tensor
+    done: torch.cuda.Event | None = None
+    source: torch.Tensor | None = None
+    out: torch.Tensor | None = None
+
+
+class Lane:
+    """One device with its streams; where a device has none, one thing is done after the other."""
+
+    def __init__(self, device: torch.device, way: Way) -> None:
+        self.device, self._way = device, way
+        self._streams = [torch.cuda.Stream(device) for _ in range(3)] if device.type == "cuda" else None
+        self._slots = [_Slot(torch.zeros(2, dtype=torch.int32, device=device)) for _ in range(IN_FLIGHT)]
+        self._turn = 0
+
+    def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Callable[[], int]:
+        """Send a region on its way; what is returned waits for it, and returns how many values were lost.
+
+        Args:
+            source, out: as of `DirectEngine.compute`; both belong to the device until then.
+
+        Raises:
+            torch.OutOfMemoryError: the device has no room for it.
+        """
+        slot = self._slots[self._turn % IN_FLIGHT]
+        self._turn += 1
+        if slot.done is not None:
+            slot.done.synchronize()
+        with self._stream(0):
+            on_device = _sent(slot, source, self.device)
+        self._order(0, 1)
+        with self._stream(1):
+            result = _room(slot, bits(out), self.device)
+            slot.lost.zero_()
+            self._way.run(on_device, result, slot.lost)
+        self._order(1, 2)
+        with self._stream(2):
+            bits(out).copy_(result, non_blocking=True)
+            lost = slot.lost.to("cpu", non_blocking=True)
+            done = slot.done = self._streams[2].record_event() if self._streams else None
+
+        def finish() -> int:
+            if done is not None:
+                done.synchronize()
+            clipped, overflowed = lost.tolist()
+            if overflowed:
+                raise DataError("precision fp16: a sum is beyond 65504, the largest number of the type; use bf16 or tf32")
+            return int(clipped)
+
+        return finish
+
+    def let_go(self) -> None:
+        """Wait for what is under way, and give its memory back."""
+        if self._streams:
+            torch.cuda.synchronize(self.device)
+        for slot in self._slots:
+            slot.source = slot.out = None
+        if self._streams:
+            torch.cuda.empty_cache()
+
+    def _stream(self, number: int) -> AbstractContextManager[Any]:
+        return nullcontext() if self._streams is None else torch.cuda.stream(self._streams[number])
+
+    def _order(self, first: int, then: int) -> None:
+        """What comes on one stream waits for what is on another."""
+        if self._streams is not None:
+            self._streams[then].wait_stream(self._streams[first])
+
+
+def _sent(slot: _Slot, source: NDArray[np.floating], device: torch.device) -> torch.Tensor:
+    """A region on its device, with all that lies between its rows: one copy."""
+    steps = [step // source.itemsize for step in source.strides]
+    count = 1 + sum((n - 1) * step for n, step in zip(source.shape, steps, strict=True))
+    flat = np.lib.stride_tricks.as_strided(source, (count,), (source.itemsize,))
+    if slot.source is None or slot.source.numel() < count:
+        slot.source = None
+        slot.source = torch.empty(count, dtype=torch.from_numpy(flat[:1]).dtype, device=device)
+    held = slot.source[:count].copy_(torch.from_numpy(flat), non_blocking=True)
+    return held.as_strided(source.shape, steps)
+
+
+def _room(slot: _Slot, out: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor for the result."""
+    if slot.out is None or slot.out.numel() < out.numel():
+        slot.out = None
+        slot.out = torch.empty(out.numel(), dtype=out.dtype, device=device)
+    return slot.out[: out.numel()].view(out.shape)

@@ -1,0 +1,43 @@
+"""In which numbers do tensor cores multiply, and how far off may the result be?
+
+Sums are of float32 in all of them.  Few channels are multiplied in float32 whatever is asked for: there the memory
+sets the pace, and less precision would gain nothing.
+"""
+
+from __future__ import annotations
+
+from conv3dt.layer.config import check_choice
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+UNITS = {"fp32": 2.0**-24, "tf32": 2.0**-10, "bf16": 2.0**-9, "fp16": 2.0**-11}
+"""Largest relative error of a factor: tf32 is cut off behind 10 bits, the others are rounded to 24, 8 and 11."""
+
+RESULTS = {"fp32": 0.0, "tf32": 0.0, "bf16": 2.0**-9, "fp16": 2.0**-11}
+"""The same of a sum that the library gives back in the type of its factors."""
+
+LEAST = {"fp32": 0.0, "tf32": 0.0, "bf16": 0.0, "fp16": 2.0**-25}
+"""Largest absolute error of a factor too small for the type: fp16 has no numbers between 0 and 2^-24."""
+
+
+def check_precision(name: str) -> str:
+    """Return the name of a precision.
+
+    Raises:
+        ArgumentError: there is none of that name.
+    """
+    check_choice("precision", name, PRECISIONS)
+    return name
+
+
+def relative_bound(precision: str, products: int) -> float:
+    """Return how far a result may be off, as a part of the sum of the magnitudes of its products.
+
+    Two factors are rounded, the sum of ``products`` in float32 (Higham 2002, section 3.1), and the result.
+
+    >>> relative_bound("bf16", 64) < 0.006
+    True
+    """
+    summed = UNITS["fp32"] * (products + 2)
+    factors = 0.0 if precision == "fp32" else 2 * UNITS[precision] + UNITS[precision] ** 2
+    return (1 + factors) * (1 + summed) * (1 + RESULTS[precision]) - 1

@@ -1,0 +1,44 @@
+"""By which way does a GPU compute a layer?  A rule of whole numbers, so that the same layer always goes the same way.
+
+* ``fused``: one Triton kernel for everything; few channels, where the memory sets the pace.
+* ``phased``: each phase a forward convolution, or all of them one matrix product; many channels, on tensor cores.
+* ``transposed``: the library's own operation; kernels of which the others would make too much.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from math import prod
+
+from conv3dt.engine.fused_text import can_be
+from conv3dt.layer.concrete import Layer
+
+WAYS = ("fused", "phased", "transposed")
+
+FEW = 16
+"""Products of channels and filters up to which the fused kernel is taken."""
+
+MOST_GROUPS = 64
+"""Convolutions up to which the phases are computed one by one."""
+
+
+def way_of(layer: Layer, device: str) -> str:
+    """Return the way by which a device computes a layer.
+
+    Args:
+        layer: what is computed.
+        device: the kind of the device: ``cuda``, ``mps`` or ``cpu``.
+    """
+    axes = layer.config.axes
+    few = layer.channels * layer.filters <= FEW
+    if device == "cuda" and few and can_be(axes, one=layer.channels == layer.filters == 1) and has_triton():
+        return "fused"
+    convolutions = prod(min(axis.stride, axis.kernel) for axis in axes)
+    if all(axis.kernel == axis.stride for axis in axes) or all(axis.stride == 1 for axis in axes):
+        return "phased"
+    return "phased" if device == "cuda" and convolutions <= MOST_GROUPS else "transposed"
+
+
+def has_triton() -> bool:
+    """Whether there is a Triton to compile the fused kernel."""
+    return find_spec("triton") is not None
