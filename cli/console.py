@@ -70,6 +70,16 @@ def print_facts(facts: dict[str, Any]) -> None:
             click.echo(f"  {name.replace('_', ' '):<{NAME_WIDTH}}{_text(value)}")
 
 
+def print_devices(found: list[dict[str, Any]]) -> None:
+    """Print devices as a table on stdout: name, memory, what each would be used for."""
+    width = max(len(each["name"]) for each in found)
+    for each in found:
+        memory = f"{_bytes(each['free_bytes'])} of {_bytes(each['memory_bytes'])} free"
+        click.echo(f"{each['name']:<{width}}  {each['title']}, {memory}")
+        used = f"few channels: {each['few']}; many: {each['many']} in {', '.join(each['precisions'])}"
+        click.echo(f"{'':<{width}}  {used}{'; ' + each['note'] if each['note'] else ''}")
+
+
 def lines(report: Report, *, verbose: bool) -> list[str]:
     """Return a report as lines of text: two columns for what changed, one for the rest."""
     rows = _changes(report)
@@ -180,11 +190,15 @@ def _work(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
         why = f" ({plan.why})" if verbose else ""
         volumes = f" in {plan.volumes} volumes" if plan.volumes > 1 else ""
         text += [
-            ("engine", f"{plan.engine} on {plan.device}, {plan.threads} threads{why}"),
+            ("engine", f"{plan.engine} on {plan.device}, {_means(plan)}{why}"),
             ("regions", f"{plan.regions} of {_join(plan.tile)}{volumes}, {_bytes(plan.region_bytes)} in flight"),
         ]
     if (run := report.run) and run.resumed_regions:
         text.append(("resumed", f"{run.resumed_regions} regions were there from an earlier run"))
+    if (run := report.run) and run.halved_regions:
+        text.append(
+            ("halved", f"the device had no room for a region {run.halved_regions} times; it was computed in parts")
+        )
     if (run := report.run) and run.headroom is not None:
         slope = f"slope {report.output.slope:.6g}, inter {report.output.inter:.6g}"
         text.append(("scaling", f"{slope}; {run.clipped} clipped, {100 * run.headroom:.2g} % of the range left over"))
@@ -192,6 +206,11 @@ def _work(report: Report, *, verbose: bool) -> list[tuple[str, str]]:
         looked = f"{proof.voxels} voxels in {proof.regions} regions computed again in float64"
         text.append(("self-check", f"{looked}: right, at most {100 * proof.worst:.2g} % of what rounding allows"))
     return text + (_taken(report.run, plan) if report.run else _expected(plan) if plan and plan.memory_bytes else [])
+
+
+def _means(plan: PlanFacts) -> str:
+    """The threads of a CPU, or the way and the precision of a device."""
+    return f"{plan.threads} threads" if plan.way is None else f"{plan.way} in {plan.precision}"
 
 
 def _taken(run: RunFacts, plan: PlanFacts | None) -> list[tuple[str, str]]:

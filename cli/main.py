@@ -23,6 +23,7 @@ COMMANDS = {
     "batch": "Upsample many scans, unattended.",
     "plan": "Say what a run would take, and whether it fits.",
     "shape": "Say what a volume would become, without reading a voxel.",
+    "devices": "List what there is to compute on.",
     "info": "Show the header facts of volumes and kernels.",
     "verify": "Say whether an output is what its record says.",
     "compare": "Compare two volumes voxel by voxel.",

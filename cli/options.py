@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from conv3dt.affine import ALIGNMENTS
+from conv3dt.engine.precision import PRECISIONS
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.kernels import KERNELS
 from conv3dt.matching import REDUCTIONS
@@ -145,8 +146,20 @@ def run_options(command: Command) -> Command:
         click.option("--like", metavar="REF", help="Take the strides from this volume's grid, and land on it exactly."),
         click.option("--strict-header", is_flag=True, help="Fail if a field of the header would be lost."),
         click.option(
-            "--device", metavar="[auto|cpu|cuda[:N]|mps]", default="auto", show_default=True, help="Where to compute."
+            "--device",
+            metavar="[auto|cpu|cuda[:N]|cuda:all|mps]",
+            default="auto",
+            show_default=True,
+            help="Where to compute; 'conv3dt devices' lists what is there.",
         ),
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            default="fp32",
+            show_default=True,
+            help="In which many channels are multiplied on a GPU.",
+        ),
+        click.option("--max-vram", metavar="SIZE", help="Memory of each GPU.  [default: most of what is free]"),
         click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.  [default: all processors]"),
         click.option(
             "--max-memory",

@@ -67,9 +67,11 @@ def upsample(
     data_format: str | None = None,
     align: str = "kernel",
     dtype: Any = None,
+    precision: str = "fp32",
     device: str = "auto",
     threads: int | None = None,
     max_memory: Any = None,
+    max_vram: Any = None,
     tile: Any = None,
     **layer: Any,
 ) -> Any:
@@ -84,9 +86,12 @@ def upsample(
         align: how an image's affine follows: ``kernel``, ``centroid``, ``edge`` or ``origin`` (`affine.place`).
         dtype: ``float32``, ``float64``, ``int16``, ``uint8``, ``uint16`` or ``same``.  Integers are rounded half to
             even and clipped, never wrapped.  Default: ``same`` for kernel ``nearest``, else ``float32``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``: in which many channels are multiplied on a GPU; sums are
+            of float32 in all of them.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``cuda:all`` (every GPU takes regions) or ``mps``.
         threads: how many compute at once; all processors by default.
         max_memory: bytes, or a text such as ``8GiB``, beside which the regions in flight must fit.
+        max_vram: the same of each GPU's memory; most of what is free by default.
         tile: output voxels per axis of a region, one number or three.
         **layer: either ``scale`` (2 by default) and ``kernel`` (``nearest``, ``linear``, ``cubic``, ``lanczos3``,
             ``gaussian``), or ``weights`` (a file or an array ``(k1, k2, k3, filters, channels)``), ``bias``,
@@ -126,7 +131,8 @@ def upsample(
         dtype=np.dtype(dtype).name if isinstance(dtype, type) or hasattr(dtype, "name") else dtype,
         device=device,
         tile=tile,
-        limits=_limits(threads, max_memory),
+        limits=_limits(threads, max_memory, max_vram),
+        precision=precision,
     )
     result = arrays.matching(out, job.target)
     if out is not None and np.may_share_memory(out, volume):
@@ -185,7 +191,7 @@ def upsample_file(
         os.fspath(output),
         _request(layer),
         settings,
-        _limits(settings.threads, settings.max_memory),
+        _limits(settings.threads, settings.max_memory, settings.max_vram),
         out_format=out_format,
         overwrite=overwrite,
         keep=resume,
@@ -203,10 +209,10 @@ def _request(layer: dict[str, Any]) -> LayerRequest:
     return LayerRequest(**layer)
 
 
-def _limits(threads: Any, max_memory: Any) -> Resources:
+def _limits(threads: Any, max_memory: Any, max_vram: Any) -> Resources:
     from conv3dt.resources import resources
 
-    return resources(threads=threads, max_memory=max_memory)
+    return resources(threads=threads, max_memory=max_memory, max_vram=max_vram)
 
 
 def _in_memory(volume: Any, axes: str | None, data_format: str | None) -> tuple[Any, VolumeInfo]:

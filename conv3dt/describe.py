@@ -115,6 +115,8 @@ def _plan(job: Job, expected: Estimate | None) -> PlanFacts:
         regions=job.plan.count * job.plan.batch,
         volumes=job.plan.batch,
         region_bytes=job.plan.peak_bytes,
+        way=job.choice.way,
+        precision=job.choice.effective_precision(job.storage.compute_dtype.itemsize),
     )
     if expected is None:
         return facts
@@ -143,6 +145,7 @@ def _run(job: Job, tally: Tally, peak_bytes: int, disk_bytes: int) -> RunFacts:
         first_not_finite=tally.counts.first_not_finite,
         resumed_regions=tally.resumed,
         headroom=_headroom(job, tally),
+        halved_regions=tally.halved,
     )
 
 

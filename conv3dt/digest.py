@@ -74,6 +74,8 @@ def job_hash(job: Job) -> str:
         "source": _volume(job.source),
         "target": _volume(job.target),
     }
+    if job.precision != "fp32":
+        told["precision"] = job.precision
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from conv3dt.io.volume import PIPE, VolumeInfo
 from conv3dt.job import Job
 from conv3dt.layer.activation import activation_parts
 from conv3dt.packing import packed_share
-from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, row_length
+from conv3dt.plan import buffers, row_length
 
 START = 0.08
 """Seconds to compile the loops."""
@@ -99,9 +99,10 @@ def _regions_bytes(job: Job) -> int:
     stored = prod(region.read.shape) * job.source.dtype.itemsize
     output = _output_bytes(job, region.target)
     scratch = job.choice.scratch(compute, "linear" if job.layer.argmax else job.layer.config.activation)
+    held = min(buffers(job.choice.in_flight), many)
     return (
-        job.channels * (min(SOURCE_BUFFERS, many) * source + (1 + job.source.is_stream) * stored)
-        + min(OUTPUT_BUFFERS, many) * output
+        job.channels * (held * source + (1 + job.source.is_stream) * stored)
+        + held * output
         + prod(region.target.shape) * job.filters * scratch // 2
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from conv3dt import paths
 from conv3dt.describe import header_facts
 from conv3dt.digest import glance, job_hash
-from conv3dt.errors import ArgumentError, DataError, DoesNotFitError, OutputError
+from conv3dt.errors import ArgumentError, DataError, DeviceError, DoesNotFitError, OutputError
 from conv3dt.io.files import begin, create_sink, open_source, output_format, read_info
 from conv3dt.io.volume import PIPE, Sink, VolumeInfo
 from conv3dt.job import Job, make_job
@@ -88,6 +88,7 @@ def resolve(wanted: FileRun) -> Job:
         device=settings.device,
         tile=settings.tile,
         limits=wanted.limits,
+        precision=settings.precision,
         nan=settings.nan,
         spread=spread(source) if settings.rescale else None,
         reference=reference,
@@ -162,8 +163,8 @@ def execute(
         proof = _proved(job, begun.pending) if wanted.self_check else None
         leaving = nullcontext() if finished is None or begun.pending is None else finished(str(begun.pending.work))
         _named(sink, leaving)
-    except BaseException:
-        sink.abort(keep=begun.kept())
+    except BaseException as error:
+        sink.abort(keep=begun.kept(error))
         raise
     tally.write_s += perf_counter() - clock
     tally.wall_s = perf_counter() - opened
@@ -187,9 +188,10 @@ class _Begun:
     found: Progress | None = None
     sink: Any = None
 
-    def kept(self) -> bool:
-        """Whether what is done is left for the next run."""
-        return self.wanted.keep and self.journal is not None and self.journal.read() is not None
+    def kept(self, error: BaseException) -> bool:
+        """Whether what is done is left for the next run: on request, or if a device failed, which is no one's fault."""
+        keep = self.wanted.keep or isinstance(error, DeviceError)
+        return keep and self.journal is not None and self.journal.read() is not None
 
 
 def _begun(wanted: FileRun, job: Job) -> _Begun:
@@ -213,7 +215,7 @@ def _begun(wanted: FileRun, job: Job) -> _Begun:
             break
         except BaseException as error:
             if begun.pending is not None:
-                begun.pending.abort(keep=begun.kept())
+                begun.pending.abort(keep=begun.kept(error))
             if begun.found is None or not isinstance(error, (OSError, ValueError, LookupError, TypeError)):
                 raise
     return begun

@@ -146,6 +146,15 @@ def shape_of_file(
     return job_report(job)
 
 
+def devices() -> list[dict[str, Any]]:
+    """Return the facts of all that there is to compute on as plain values; the CPU comes first."""
+    from dataclasses import asdict
+
+    from conv3dt.engine.devices import facts
+
+    return [asdict(each) for each in facts()]
+
+
 def facts_of_file(path: str, *, axes: str | None = None, data_format: str | None = None) -> dict[str, Any]:
     """Return the header facts of a volume or a kernel file as plain values.
 

@@ -12,6 +12,7 @@ from conv3dt.affine import Placement, place
 from conv3dt.axes import SPATIAL, upsampled_axes
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
+from conv3dt.engine.precision import check_precision
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.io.volume import LABEL_INTENT, VolumeInfo
 from conv3dt.layer.concrete import Layer
@@ -39,6 +40,7 @@ class Job:
         choice: engine and device.
         plan: regions, in walk order.
         backwards: whether walk order is the listed order reversed (first axis fastest).
+        precision: that was asked for, of a device.
         align: the convention of ``placement``; nan: one of `NAN_RULES`; rescaled: whether the
             slope was chosen for what can come out.
         like: the volume whose grid the target has; notes: what could not be compared with it.
@@ -55,6 +57,7 @@ class Job:
     backwards: bool
     align: str = "kernel"
     nan: str = "keep"
+    precision: str = "fp32"
     rescaled: bool = False
     like: str | None = None
     notes: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ def make_job(
     device: str,
     tile: Any,
     limits: Resources,
+    precision: str = "fp32",
     nan: str = "keep",
     spread: tuple[float, float] | None = None,
     reference: VolumeInfo | None = None,
@@ -95,14 +99,16 @@ def make_job(
         align: see `affine.place`.
         dtype: one of `DTYPES`, or None: ``same`` for the kernel ``nearest``, which makes no new values, the smallest
             unsigned type that holds the labels for an argmax, else float32.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: one of `devices.NAMES`.
         tile: output voxels per axis of a region, one number or three as listed; None chooses.
         limits: threads and memory.
+        precision: in which many channels are multiplied on a device, one of `precision.PRECISIONS`.
         nan: what becomes of NaN and infinite voxels: they stay, become zero, or end the run.
         spread: least and greatest value of the input, for integers with a slope that lets nothing be clipped.
         reference: a volume whose grid the output must have.
     """
     check_choice("nan", nan, NAN_RULES)
+    check_precision(precision)
     check_channels(
         layer.channels, per_channel=layer.per_channel, name=layer.name, path=source.path, shape=source.shape,
         axes=source.axes,
@@ -127,7 +133,12 @@ def make_job(
     batch = prod(source.shape[axis] for axis in source.batch)
     voxels = batch * prod(target.space)
     many = computed if layer.per_channel else 1
-    choice = choose(layer.config, layer.channels, voxels * many, device=device, threads=limits.threads)
+    choice = choose(
+        layer.config, layer.channels, voxels * many, device=device, threads=limits.threads, precision=precision,
+        max_vram=limits.max_vram,
+    )  # fmt: skip
+    if choice.engine == "tensor":
+        choice = replace(choice, way=choice.tried_out(walked, storage))
     demand = Demand(
         channels=layer.channels * many,
         filters=target.channels,
@@ -136,6 +147,8 @@ def make_job(
         written=storage.dtype.itemsize,
         scratch=_engine_scratch(choice, layer, storage) * computed // target.channels
         + _writer_scratch(target, storage, backwards),
+        in_flight=choice.in_flight,
+        **_suited(choice, layer, storage, computed),
     )
     turn = _reversed if backwards else tuple
     plan = make_plan(
@@ -156,7 +169,8 @@ def make_job(
     )
     return Job(
         source, target, layer, walked, placement, storage, choice, plan, backwards, align, nan,
-        rescaled=spread is not None, like=None if reference is None else reference.path, notes=notes,
+        precision=precision, rescaled=spread is not None,
+        like=None if reference is None else reference.path, notes=notes,
     )  # fmt: skip
 
 
@@ -306,6 +320,20 @@ def _chunks(target: VolumeInfo) -> tuple[int, int, int]:
 def _engine_scratch(choice: Choice, layer: Layer, storage: Storage) -> int:
     activation = "linear" if layer.argmax else layer.config.activation
     return choice.scratch(storage.compute_dtype.itemsize, activation)
+
+
+def _suited(choice: Choice, layer: Layer, storage: Storage, computed: int) -> dict[str, int]:
+    """The size of regions that suits an accelerator, and the most that it has room for; nothing for the CPU."""
+    if choice.preferred_bytes is None:
+        return {}
+    most = choice.most_values(
+        channels=computed if layer.per_channel else layer.channels,
+        filters=computed,
+        strides=prod(layer.config.strides),
+        computed=storage.compute_dtype.itemsize,
+        written=storage.dtype.itemsize,
+    )
+    return {"preferred": choice.preferred_bytes, "most_values": most}
 
 
 def _writer_scratch(target: VolumeInfo, storage: Storage, backwards: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from conv3dt.axes import SPATIAL
 from conv3dt.engine import memory
+from conv3dt.engine.choose import HostMemory
 from conv3dt.errors import DataError
 from conv3dt.geometry import reflect
 from conv3dt.io.volume import PIPE, Index, Sink, Source, VolumeInfo
 from conv3dt.job import Job
-from conv3dt.plan import OUTPUT_BUFFERS, SOURCE_BUFFERS, Region, places, row_length
+from conv3dt.plan import Region, buffers, places, row_length
 
 Progress = Callable[[int], None]
 
@@ -62,6 +64,7 @@ class Tally:
         read_s, compute_s, write_s: seconds spent in each, side by side; wall_s: from first to last.
         start_s: seconds to import and compile or load the engine.
         resumed: regions that an earlier run had written.
+        halved: regions that were computed in parts, for want of memory on a device.
         broken: whether a region could not be written.
     """
 
@@ -72,6 +75,7 @@ class Tally:
     start_s: float = 0.0
     wall_s: float = 0.0
     resumed: int = 0
+    halved: int = 0
     broken: bool = False
 
 
@@ -80,6 +84,7 @@ class _Buffers:
     """Memory used again and again: pages touched for the first time are slow."""
 
     count: int
+    memory: HostMemory
     flat: dict[int, NDArray[Any]] = field(default_factory=dict)
 
     def take(self, turn: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, in_rows: bool) -> NDArray[Any]:
@@ -87,7 +92,7 @@ class _Buffers:
         place = turn % self.count
         size = prod(shape[:-1]) * (row_length(shape[-1], dtype.itemsize) if in_rows else shape[-1])
         if place not in self.flat or self.flat[place].size < size:
-            self.flat[place] = memory.aligned(size, dtype)
+            self.flat[place] = self.memory.take(size, dtype)
         flat = self.flat[place]
         return memory.in_rows(flat, shape) if in_rows else flat[:size].reshape(shape)
 
@@ -98,6 +103,16 @@ class _Step:
     volume: tuple[int, ...]
     region: Region
     counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A region that is being computed into ``out``, which may be where it belongs."""
+
+    step: _Step
+    out: NDArray[Any]
+    in_place: bool
+    finish: Callable[[], int]
 
 
 def run(
@@ -125,7 +140,8 @@ def run(
     if done is not None:
         tally.counts.add(done)
         tally.resumed = done.regions
-    sources, outputs = _Buffers(SOURCE_BUFFERS), _Buffers(OUTPUT_BUFFERS)
+    host, many = job.choice.host_memory(), buffers(job.choice.in_flight)
+    sources, outputs = _Buffers(many, host), _Buffers(many, host)
     engine = None
     reader, writer = ThreadPoolExecutor(1, "conv3dt-read"), ThreadPoolExecutor(1, "conv3dt-write")
     try:
@@ -134,26 +150,39 @@ def run(
         reading = reader.submit(_read, job, source, step, sources, tally) if step else None
         engine = job.choice.build(job.walked, job.storage)
         tally.start_s = time.perf_counter() - begin
-        writing: list[Future[None]] = []
+        writing: deque[Future[None]] = deque()
+        under_way: deque[_UnderWay] = deque()
+
+        def finish_first() -> None:
+            first = under_way.popleft()
+            clock = time.perf_counter()
+            first.step.counts.clipped = first.finish()
+            _note_range(job, first.out, first.step.counts)
+            tally.compute_s += time.perf_counter() - clock
+            out = None if first.in_place else first.out
+            writing.append(writer.submit(_write, job, sink, first.step, out, tally, progress, written))
+
         while step is not None and reading is not None:
             block = reading.result()
             upcoming = next(steps, None)
             if upcoming is not None:
                 reading = reader.submit(_read, job, source, upcoming, sources, tally)
-            if len(writing) == OUTPUT_BUFFERS:
-                writing.pop(0).result()
-            room = _room(job, sink, step)
+            while len(under_way) + len(writing) >= many:
+                writing.popleft().result()
+            room = _room(job, sink, step) if engine.in_place else None
             shape = (job.filters, *step.region.target.shape)
             out = outputs.take(step.number, shape, job.storage.dtype, in_rows=False) if room is None else room
             clock = time.perf_counter()
-            step.counts.clipped = engine.compute(block, out)
-            _note_range(job, out, step.counts)
+            under_way.append(_UnderWay(step, out, room is not None, engine.start(block, out)))
             tally.compute_s += time.perf_counter() - clock
-            after = (tally, progress, written)
-            writing.append(writer.submit(_write, job, sink, step, None if room is not None else out, *after))
+            if len(under_way) == job.choice.in_flight:
+                finish_first()
             step = upcoming
+        while under_way:
+            finish_first()
         for future in writing:
             future.result()
+        tally.halved = engine.halved
     except BaseException:
         if PIPE in (job.source.path, job.target.path):
             from conv3dt.io.pipe import give_up
@@ -165,6 +194,7 @@ def run(
         writer.shutdown(wait=True, cancel_futures=True)
         if engine is not None:
             engine.close()
+        host.close()
     tally.wall_s = time.perf_counter() - begin
     return tally
 

@@ -27,11 +27,8 @@ MOST_VALUES = 2**30
 LINE_BYTES = 64
 """Each row of an input region begins on a line of the cache."""
 
-SOURCE_BUFFERS = 2
-"""Input regions held at once: one is computed from while the next is read."""
-
-OUTPUT_BUFFERS = 2
-"""Output regions held at once: one is written while the next is computed."""
+BUFFERS = 2
+"""Input regions held at once, and output regions: one is read or written while the other is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,8 @@ class Demand:
         stored: bytes of an input voxel in the file; computed: bytes of a voxel in computation.
         written: bytes of an output voxel in the file.
         scratch: further bytes per output voxel that the engine or the writer needs.
+        in_flight: regions that are computed at once.
+        preferred: output bytes of a region that suit the engine; most_values: that it can hold.
     """
 
     channels: int
@@ -63,6 +62,14 @@ class Demand:
     computed: int
     written: int
     scratch: int = 0
+    in_flight: int = 1
+    preferred: int = PREFERRED_BYTES
+    most_values: int = MOST_VALUES
+
+    @property
+    def buffers(self) -> int:
+        """Input regions held at once, and output regions."""
+        return buffers(self.in_flight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +194,15 @@ def _choose(
     output: Shape, steps: Shape, cost: Callable[[Shape], int], budget: int, demand: Demand, voxel: int, *, slabs: bool
 ) -> Shape:
     """The highest slab of whole steps near the preferred size; boxes where even the lowest slab is too big."""
-    height = min(_up(max(PREFERRED_BYTES // (output[1] * output[2] * voxel), 1), steps[0]), _up(output[0], steps[0]))
+    height = min(_up(max(demand.preferred // (output[1] * output[2] * voxel), 1), steps[0]), _up(output[0], steps[0]))
     while height > steps[0] and cost((height, *output[1:])) > budget:
         height = _up(max(height // 2, 1), steps[0])
     size = [min(height, output[0]), *output[1:]]
 
     def too_big() -> bool:
-        if demand.filters * prod(size) > MOST_VALUES:
+        if demand.filters * prod(size) > demand.most_values:
             return True
-        return cost(tuple(size)) > budget or (not slabs and prod(size) * voxel > 4 * PREFERRED_BYTES)
+        return cost(tuple(size)) > budget or (not slabs and prod(size) * voxel > 4 * demand.preferred)
 
     for axis in (1, 2, 0):
         while too_big() and size[axis] > steps[axis]:
@@ -215,9 +222,14 @@ def _cost(size: Shape, axes: Axes, shape: Shape, demand: Demand) -> int:
     source = [min(ceil(n / axis.stride) + axis.extent // axis.stride + 1, full + 2 * axis.extent)
               for n, axis, full in zip(size, axes, shape, strict=True)]  # fmt: skip
     padded = prod(source[:2]) * row_length(source[2], demand.computed)
-    read = SOURCE_BUFFERS * demand.channels * (prod(source) * demand.stored + padded * demand.computed)
-    write = demand.filters * prod(size) * (OUTPUT_BUFFERS * demand.written + demand.scratch)
+    read = demand.buffers * demand.channels * (prod(source) * demand.stored + padded * demand.computed)
+    write = demand.filters * prod(size) * (demand.buffers * demand.written + demand.scratch)
     return read + write
+
+
+def buffers(in_flight: int) -> int:
+    """Return how many input regions, and output regions, are held where ``in_flight`` are computed at once."""
+    return BUFFERS - 1 + in_flight
 
 
 def row_length(width: int, itemsize: int) -> int:

@@ -73,7 +73,8 @@ class PlanFacts:
     """How the work is cut up; ``tile`` in output voxels, axes as the file lists them.
 
     ``memory_bytes`` (of the process at its peak), ``disk_bytes`` (of the output file, a guess if it is ``packed``),
-    ``passing_bytes`` (on the disk until the run ends) and ``seconds`` are what is expected.
+    ``passing_bytes`` (on the disk until the run ends) and ``seconds`` are what is expected.  On an accelerator ``way``
+    is one of `ways.WAYS`, and ``precision`` that of the products, which few channels do not lower.
     """
 
     engine: str
@@ -89,6 +90,8 @@ class PlanFacts:
     packed: bool = False
     passing_bytes: int = 0
     seconds: float = 0.0
+    way: str | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ class RunFacts:
     """What a run took: seconds spent reading, computing and writing, side by side, and from first to last.
 
     ``first_not_finite`` is the index of the first NaN or infinite input voxel, ``resumed_regions`` how many an earlier
-    run had written, ``headroom`` the part of an integer type's range that its slope left unused.
+    run had written, ``headroom`` the part of an integer type's range that its slope left unused, ``halved_regions`` how
+    often a device had no room for a region.
     """
 
     start_s: float
@@ -112,6 +116,7 @@ class RunFacts:
     resumed_regions: int = 0
     disk_bytes: int = 0
     headroom: float | None = None
+    halved_regions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,14 @@ class Resources:
     Attributes:
         threads: that compute at once.
         max_memory: bytes of the whole process, or None for the default: the lesser of 2 GiB and half of what is free.
+        max_vram: bytes of each device that may be taken, or None for most of what is free.
         share: bytes beyond what the process takes anyway, where several runs share it; None for a run alone.
     """
 
     threads: int
     max_memory: int | None
     share: int | None = None
+    max_vram: int | None = None
 
     def budget(self, library_bytes: int) -> int:
         """Return the bytes left for regions, when the process has grown by ``library_bytes``.
@@ -64,15 +66,19 @@ class Resources:
                 f"max-memory {(self.max_memory or 0) / 2**20:.0f} MiB is less than the program itself takes "
                 f"({resident() / 2**20:.0f} MiB); raise it"
             )
-        return Resources(max(-(-self.threads // jobs), 1), self.max_memory, whole // jobs)
+        return Resources(max(-(-self.threads // jobs), 1), self.max_memory, whole // jobs, self.max_vram)
 
 
-def resources(*, threads: object = None, max_memory: object = None) -> Resources:
+def resources(*, threads: object = None, max_memory: object = None, max_vram: object = None) -> Resources:
     """Return checked resources from arguments."""
-    return Resources(_threads(threads), None if max_memory is None else parse_bytes(max_memory))
+    return Resources(
+        _threads(threads),
+        None if max_memory is None else parse_bytes(max_memory),
+        max_vram=None if max_vram is None else parse_bytes(max_vram, "max-vram"),
+    )
 
 
-def parse_bytes(value: object) -> int:
+def parse_bytes(value: object, name: str = "max-memory") -> int:
     """Return the bytes of ``8GiB``, ``500MB``, ``2g`` or a number.
 
     >>> parse_bytes("8GiB"), parse_bytes("500 MB"), parse_bytes(1024)
@@ -80,7 +86,7 @@ def parse_bytes(value: object) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
     if not found or len(found[1]) > 18 or (count := int(float(found[1]) * UNITS[(found[2] or "").lower()])) < 1:
-        raise ArgumentError(f"max-memory must be a size such as 8GiB or 500MB, got {value!r}")
+        raise ArgumentError(f"{name} must be a size such as 8GiB or 500MB, got {value!r}")
     return count
 
 

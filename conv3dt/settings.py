@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-LASTING = ("axes", "data_format", "align", "dtype", "rescale", "nan", "like")
+LASTING = ("axes", "data_format", "align", "dtype", "rescale", "nan", "like", "precision")
 """What decides the voxels or the header; all else only how they are come by."""
 
 
@@ -22,8 +22,10 @@ class Settings:
         nan: ``keep``, ``zero`` or ``error``: what becomes of NaN and infinite voxels.
         like: a volume that says the strides, and whose grid the output must have.
         strict_header: whether a header field that would be lost ends the run before it begins.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; threads: that compute at once.
-        max_memory: bytes, or a text such as ``8GiB``; tile: output voxels per axis of a region.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``: in which many channels are multiplied on a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``cuda:all`` or ``mps``; threads: that compute at once.
+        max_memory: bytes, or a text such as ``8GiB``; max_vram: the same, of each GPU.
+        tile: output voxels per axis of a region.
     """
 
     axes: str | None = None
@@ -34,9 +36,11 @@ class Settings:
     nan: str = "keep"
     like: Any = None
     strict_header: bool = False
+    precision: str = "fp32"
     device: str = "auto"
     threads: int | None = None
     max_memory: Any = None
+    max_vram: Any = None
     tile: Any = None
 
 

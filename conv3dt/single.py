@@ -34,7 +34,7 @@ from conv3dt.report import ProofFacts, Report
 from conv3dt.resources import peak
 from conv3dt.version import __version__
 
-PASSING = ("threads", "max_memory", "tile", "device", "strict_header")
+PASSING = ("threads", "max_memory", "max_vram", "tile", "device", "strict_header")
 """Options that a record leaves out: they do not change the output, or only whether there is one."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from conv3dt import paths
@@ -104,7 +104,7 @@ def _job(output: str, origin: str, record: Record, sidecar: str) -> Job:
     except ArgumentError as error:
         raise DataError(f"sidecar {sidecar}: its options cannot be followed: {error}") from None
     try:
-        return resolve(FileRun(origin, output, request, settings, resources()))
+        return resolve(FileRun(origin, output, request, replace(settings, device="cpu"), resources()))
     except Conv3dtError as error:
         raise DataError(f"sidecar {sidecar}: its options cannot be followed: {error}") from None
 

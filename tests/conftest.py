@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
+from conv3dt.engine.choose import Choice
 from tests import oracle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +52,25 @@ class Result:
 
 
 Run = Callable[..., Result]
+
+HAS_GPU = os.path.exists("/proc/driver/nvidia/version")
+if not HAS_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported; the fused way runs on the CPU then
+
+
+def chosen(way: str, threads: int = 1) -> Choice:
+    """The CPU's loops, or what a GPU does, on the CPU."""
+    if way == "direct":
+        return Choice("direct", "cpu", threads, "a test")
+    return Choice("tensor", "cpu", threads, "a test", way=way)
+
+
+@contextmanager
+def only(way: str) -> Iterator[None]:
+    """Compute in one way, whatever would be chosen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("conv3dt.job.choose", lambda *_, threads, **__: chosen(way, threads))
+        yield
 
 
 @pytest.fixture

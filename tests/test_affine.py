@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import conv3dt
 from conv3dt.affine import ALIGNMENTS, Placement, place, spacing
-from conv3dt.engine.choose import Choice
 from conv3dt.errors import ArgumentError
 from conv3dt.geometry import Axis
+from tests.conftest import chosen
 from tests.oracle import Law, transposed
 
 Axes = tuple[Axis, Axis, Axis]
@@ -215,7 +215,7 @@ def test_an_image_keeps_its_centre_of_mass(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int, int], strides: Any, padding: str, extra: int | None
 ) -> None:
     """The same through the front door: NIfTI images walk their axes backwards, and their headers are float32."""
-    monkeypatch.setattr("conv3dt.job.choose", lambda *_, threads, **__: Choice("tensor", "cpu", threads, "a test"))
+    monkeypatch.setattr("conv3dt.job.choose", lambda *_, threads, **__: chosen("transposed", threads))
     a, b, c = (Axis(k, s, 1, padding, extra) for k, s in zip(size, strides, strict=True))
     random = np.random.default_rng(7)
     x, kernel, affine = points(random, (a, b, c)), a_kernel(random, (a, b, c)), an_affine(random)

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 import conv3dt
 from conv3dt.errors import ArgumentError, Conv3dtError, DataError
 from conv3dt.request import LayerRequest
-from tests.conftest import Run, load, save_nifti
-from tests.test_engines import only
+from tests.conftest import Run, load, only, save_nifti
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 4, 6, 2)).astype(np.float32)
 
@@ -39,7 +38,7 @@ def test_a_padding_in_numbers_is_that_of_torch(kernel: int, stride: int, padding
     arguments: dict[str, Any] = {"strides": stride, "padding": padding, "output_padding": extra}
     weights = {name: value for name, value in layer.state_dict().items()}
     try:
-        with only("tensor"):
+        with only("transposed"):
             out = conv3dt.upsample(VOLUME, weights=weights, data_format="channels_last", dtype="float64", **arguments)
     except ArgumentError as error:
         assert "no Conv3DTranspose of Keras crops like that" in str(error)

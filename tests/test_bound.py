@@ -76,11 +76,11 @@ def test_an_activation_stays_between_its_ends_and_reaches_them(text: str, ends: 
 def test_an_activation_is_the_modules(text: str) -> None:
     import torch
 
-    from conv3dt.engine.tensor import _function
+    from conv3dt.engine.ending import function_of
 
     x = np.linspace(-9, 9, 1803, dtype=np.float64).reshape(3, 601)
     layer = layer_of(Setting((1, 1, 1), filters=3), np.random.default_rng(0), activation=text)
-    expected = _function(layer, text)(torch.from_numpy(x)).numpy()
+    expected = function_of(layer, text, torch.device("cpu"))(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(response(text, x, x)[0], expected, rtol=1e-12, atol=1e-12)
 
 

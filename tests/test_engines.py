@@ -1,12 +1,11 @@
 """Do both engines compute the definition, on whole numbers bit for bit?
 
-Two ways through the front door: ``direct`` (the loops) and ``tensor`` (torch, here on the CPU).
+Through the front door: by the loops, and by what a GPU does, here on the CPU (`test_fused` has the third way of it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import erf, prod
 from typing import Any
@@ -20,26 +19,18 @@ from numpy.typing import NDArray
 
 import conv3dt
 from conv3dt.engine import direct
-from conv3dt.engine.choose import Choice
 from conv3dt.engine.finish import Storage
 from conv3dt.engine.tensor import TensorEngine
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.layer.activation import ACTIVATIONS
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.config import LayerConfig
+from tests.conftest import only
 from tests.oracle import Law, Laws, transposed
 
 Array = NDArray[np.float64]
 Triple = tuple[int, int, int]
-ENGINES = ("direct", "tensor")
-
-
-@contextmanager
-def only(way: str) -> Iterator[None]:
-    """Compute in one way, whatever would be chosen."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("conv3dt.job.choose", lambda *_, threads, **__: Choice(way, "cpu", threads, "a test"))
-        yield
+ENGINES = ("direct", "phased", "transposed")
 
 
 @dataclass(frozen=True)
@@ -214,7 +205,7 @@ def test_tensor_engine_is_torchs_transposed_convolution_cut_at_the_crop(stride: 
             triple(size), triple(strides), triple(dilations), padding, None if extra is None else triple(extras), 2, 2
         )
         x, taps = whole_numbers(number, (2, 3, 2, 2)), whole_numbers(number + 1, (*size, 2, 2))
-        with only("tensor"):
+        with only("transposed"):
             ours = conv3dt.upsample(x, weights=taps, **setting.arguments)
         whole = torch.nn.functional.conv_transpose3d(
             torch.from_numpy(x.transpose(3, 0, 1, 2))[None], torch.from_numpy(taps.transpose(4, 3, 0, 1, 2)),
@@ -267,7 +258,7 @@ def test_a_batch_of_keras_has_its_channels_last_and_its_volumes_first() -> None:
     """Keras's (N, D, H, W, C), and the shape that was promised."""
     setting = Setting((3, 2, 1), (2, 1, 3), padding="same", filters=2, channels=2)
     x, kernel = whole_numbers(1, (3, 2, 3, 4, 2)), whole_numbers(2, (3, 2, 1, 2, 2))
-    with only("tensor"):
+    with only("transposed"):
         out = conv3dt.upsample(x, weights=kernel, **setting.arguments)
     assert out.shape == conv3dt.output_shape(
         x.shape, kernel_size=(3, 2, 1), strides=(2, 1, 3), padding="same", filters=2, data_format="channels_last"
@@ -404,9 +395,9 @@ def compute(way: str, values: Array, storage: Storage, activation: str = "linear
     out = np.full(source.shape, 77, storage.dtype)
     with only(way):
         engine = (
-            TensorEngine(layer, storage, threads=1, device="cpu")
-            if way == "tensor"
-            else direct.DirectEngine(layer, storage, threads=1)
+            direct.DirectEngine(layer, storage, threads=1)
+            if way == "direct"
+            else TensorEngine(layer, storage, devices=["cpu"], way=way)
         )
         try:
             lost = engine.compute(source, out)
@@ -518,7 +509,7 @@ def test_float32_is_within_its_precision_of_the_definition(way: str) -> None:
 def test_any_type_of_number_goes_in(dtype: str) -> None:
     x = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 100, (2, 3, 2)).astype(dtype)
     kernel = whole_numbers(0, (2, 2, 2))
-    with only("tensor"):
+    with only("transposed"):
         out = conv3dt.upsample(x, weights=kernel, strides=2, dtype="float64", threads=1)
     expected = transposed(x.astype(float)[..., None], kernel[..., None, None], (Law(2, 2),) * 3)[..., 0]
     np.testing.assert_array_equal(out, expected)

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 import conv3dt
 from conv3dt.errors import ArgumentError, DataError
-from tests.conftest import Run, save_nifti
+from tests.conftest import Run, only, save_nifti
 from tests.oracle import Law, transposed
-from tests.test_engines import only
 
 LINEAR = np.array([0.25, 0.75, 0.75, 0.25])
-WAYS = ("direct", "tensor")
+WAYS = ("direct", "phased", "transposed")
 
 
 def by_definition(logits: Any, taps: Any, law: Law, boundary: str = "edge") -> Any:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conv3dt.errors import DoesNotFitError
 from conv3dt.geometry import BOUNDARIES, Axis, reflect
-from conv3dt.plan import LINE_BYTES, OUTPUT_BUFFERS, SOURCE_BUFFERS, Demand, Plan, make_plan
+from conv3dt.plan import BUFFERS, LINE_BYTES, Demand, Plan, make_plan
 
 Axes = tuple[Axis, Axis, Axis]
 Shape = tuple[int, int, int]
@@ -68,8 +68,8 @@ def in_flight(plan: Plan, demand: Demand) -> int:
     read = max(prod(r.read.shape) for r in regions)
     target = max(prod(r.target.shape) for r in regions)
     return (
-        SOURCE_BUFFERS * demand.channels * (source * demand.computed + read * demand.stored)
-        + OUTPUT_BUFFERS * demand.filters * target * demand.written
+        BUFFERS * demand.channels * (source * demand.computed + read * demand.stored)
+        + BUFFERS * demand.filters * target * demand.written
         + demand.filters * target * demand.scratch
     )
 

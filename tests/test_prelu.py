@@ -13,8 +13,8 @@ import conv3dt
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.request import LayerRequest
 from conv3dt.weights import Weights, read_weights, write_weights
+from tests.conftest import only
 from tests.oracle import Law, transposed
-from tests.test_engines import only
 
 VOLUME = np.random.default_rng(0).normal(size=(4, 5, 6, 2)).astype(np.float32)
 SLOPES = np.array([0.5, -1.0, 0.0], np.float32)
@@ -37,7 +37,7 @@ def _values(made: conv3dt.Conv3DTranspose) -> list[Any]:
     return [*(draw.normal(size=array.shape).astype(np.float32) for array in others), slopes.astype(np.float32)]
 
 
-@pytest.mark.parametrize("way", ["direct", "tensor"])
+@pytest.mark.parametrize("way", ["direct", "phased", "transposed"])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_the_engine_computes_what_the_layer_does(way: str, use_bias: bool) -> None:
     made = layer(use_bias=use_bias)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from conv3dt import geometry
-from conv3dt.engine.choose import Choice
 from conv3dt.errors import ArgumentError, DataError
 from conv3dt.file_run import FileRun, execute, resolve
 from conv3dt.geometry import BOUNDARIES
@@ -33,7 +32,7 @@ from conv3dt.report import ProofFacts
 from conv3dt.request import LayerRequest
 from conv3dt.resources import resources
 from conv3dt.settings import Settings
-from tests.conftest import save_nifti
+from tests.conftest import chosen, save_nifti
 from tests.oracle import transposed
 from tests.test_engines import Setting, a_setting
 
@@ -54,7 +53,7 @@ def made(
         facts, request.concrete(facts.channels), path="out", form="array", align="kernel", dtype=dtype, device="cpu",
         tile=tile, limits=resources(threads=1), nan=nan, spread=spread,
     )  # fmt: skip
-    job = replace(job, choice=Choice(engine, "cpu", 1, "a test"))
+    job = replace(job, choice=chosen(engine))
     out = np.empty(job.target.shape, job.target.dtype)
     run(job, ArraySource(x, facts), ArraySink(out))
     return job, x, out
@@ -92,7 +91,7 @@ def a_layer(draw: st.DrawFn) -> tuple[Setting, dict[str, Any]]:
 
 @given(
     layer=a_layer(), shape=st.tuples(*[st.integers(1, 6)] * 3), kind=st.sampled_from(("f4", "f8", "i2", "u1", ">i4")),
-    odd=st.booleans(), engine=st.sampled_from(("direct", "direct", "direct", "tensor")), seed=seeds,
+    odd=st.booleans(), engine=st.sampled_from(("direct", "direct", "phased", "transposed")), seed=seeds,
 )  # fmt: skip
 @settings(deadline=None, max_examples=30)
 def test_any_output_of_a_run_passes(layer: Any, shape: Any, kind: str, odd: bool, engine: str, seed: int) -> None:

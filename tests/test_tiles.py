@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import conv3dt
-from conv3dt.engine.choose import Choice
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.io.array import ArraySource, info
 from conv3dt.io.volume import FileSink
@@ -21,6 +19,7 @@ from conv3dt.job import Job, make_job
 from conv3dt.pipeline import Tally, run
 from conv3dt.request import LayerRequest
 from conv3dt.resources import Resources
+from tests.conftest import only
 
 Array = NDArray[np.float32]
 Triple = tuple[int, int, int]
@@ -39,14 +38,6 @@ tiles = st.one_of(
 )
 boundaries = st.sampled_from(BOUNDARIES)
 seeds = st.integers(0, 2**32 - 1)
-
-
-@contextmanager
-def only(engine: str) -> Iterator[None]:
-    """Compute with one engine, whatever would be chosen."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("conv3dt.job.choose", lambda *_, threads, **__: Choice(engine, "cpu", threads, "a test"))
-        yield
 
 
 def problem(name: str, shape: Triple, seed: int) -> tuple[Array, dict[str, Any]]:
@@ -92,7 +83,7 @@ def test_tiles_change_torchs_sums_by_rounding_only(
     name: str, shape: Triple, tile: Any, boundary: str, seed: int
 ) -> None:
     x, layer = problem(name, shape, seed)
-    with only("tensor"):
+    with only("transposed"):
         whole = conv3dt.upsample(x, boundary=boundary, threads=1, **layer)
         tiled = conv3dt.upsample(x, boundary=boundary, threads=1, tile=tile, **layer)
     assert np.abs(tiled - whole).max() <= 1e-5 * np.abs(whole).max()
@@ -126,7 +117,7 @@ def test_a_changed_bit_would_be_seen() -> None:
     x, layer = problem("anisotropic, many taps", (5, 5, 5), 0)
     with only("direct"):
         direct = conv3dt.upsample(x, threads=1, **layer)
-    with only("tensor"):
+    with only("transposed"):
         tensor = conv3dt.upsample(x, threads=1, **layer)
     assert not np.array_equal(direct, tensor)
     np.testing.assert_allclose(direct, tensor, rtol=1e-4, atol=1e-5)
@@ -162,7 +153,7 @@ def counted(x: NDArray[Any], tile: Any, **layer: Any) -> tuple[CountingSink, Tal
     return sink, tally, told
 
 
-@pytest.mark.parametrize("engine", ["direct", "tensor"])
+@pytest.mark.parametrize("engine", ["direct", "phased", "transposed"])
 @given(shape=shapes, tile=tiles, boundary=boundaries, fortran=st.booleans())
 @settings(deadline=None, max_examples=25)
 def test_every_voxel_is_written_once(engine: str, shape: Triple, tile: Any, boundary: str, fortran: bool) -> None:
@@ -184,7 +175,7 @@ def test_a_volume_after_another_is_written_once_and_by_itself(
     shape: Triple, tile: Any, seed: int, batch: int, fortran: bool
 ) -> None:
     x = np.random.default_rng(seed).normal(size=(*shape, batch))
-    with only("tensor"):
+    with only("transposed"):
         sink, tally, _ = counted(np.asfortranarray(x) if fortran else x, tile, scale=2)
         alone = [conv3dt.upsample(x[..., n], scale=2, dtype="float64", threads=1) for n in range(batch)]
     assert (sink.times == 1).all()
@@ -202,12 +193,12 @@ def test_voxels_that_are_not_finite_are_counted_once_each(
     random = np.random.default_rng(seed)
     spoilt = random.choice(x.size, min(count, x.size), replace=False)
     x.reshape(-1)[spoilt] = random.choice([np.nan, np.inf, -np.inf], len(spoilt))
-    with only("tensor"):
+    with only("transposed"):
         _, tally, _ = counted(x, tile, boundary=boundary, **layer)
     assert tally.counts.not_finite == len(spoilt)
 
 
-@pytest.mark.parametrize("engine", ["direct", "tensor"])
+@pytest.mark.parametrize("engine", ["direct", "phased", "transposed"])
 def test_clipped_values_are_counted_once_each(engine: str) -> None:
     x = np.zeros((6, 6, 6), np.float32)
     x[1, 2, 3], x[5, 5, 5], x[0, 0, 0] = 1000, -5, np.nan
@@ -218,7 +209,7 @@ def test_clipped_values_are_counted_once_each(engine: str) -> None:
                 facts, LayerRequest(scale=2, kernel="nearest").concrete(), path="", form="array", align="kernel",
                 dtype="uint8", device="cpu", tile=tile, limits=Resources(2, None),
             )  # fmt: skip
-        assert job.choice.engine == engine
+        assert job.choice.way == (None if engine == "direct" else engine)
         tally = run(job, ArraySource(x, facts), CountingSink(job.target.shape))
         assert (tally.counts.clipped, tally.counts.not_finite) == (3 * 8, 1)
 

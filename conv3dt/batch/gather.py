@@ -180,7 +180,7 @@ def _nothing() -> None:
 
 def _shares(settings: Settings, jobs: int) -> Any:
     """What each of the jobs may take, once the libraries that all need are in memory."""
-    limits = resources(threads=settings.threads, max_memory=settings.max_memory)
+    limits = resources(threads=settings.threads, max_memory=settings.max_memory, max_vram=settings.max_vram)
     import conv3dt.engine.direct
     import conv3dt.io.files
     import conv3dt.io.nifti  # noqa: F401

@@ -1,23 +1,23 @@
-"""Which engine computes this layer soonest?  The loops on the CPU, or torch on an accelerator.
+"""Which engine computes this layer soonest?  The loops on the CPU, or torch and Triton on an accelerator.
 
 On the CPU the loops win for any number of channels in volumes larger than the kernel, by what ``python -m
 tests.benchmarks engine`` measures (in smaller ones torch would, were it not for the time its import takes); whether a
-GPU is worth its start is an estimate from the work.  Its constants are rates of one thread of a server CPU; they need
-only be right to a factor of two to choose well.
+GPU is worth its start is an estimate from the work.  Its constants are rates of one thread of a server CPU, and of a
+GPU of 2020; they need only be right to a factor of two to choose well.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
-from conv3dt.errors import ArgumentError
+from conv3dt.engine.devices import SPARED, check_device, cuda_count, find, free_memory, has_nvidia
 from conv3dt.layer.config import LayerConfig
+from conv3dt.plan import MOST_VALUES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +27,20 @@ if TYPE_CHECKING:
     from conv3dt.layer.concrete import Layer
 
 FLOPS, VOXELS = 80e9, 3e9
-GPU_START = 4.0
+GPU_START, GPU_STARTED = 4.0, 0.1
+"""Seconds to import torch and make a context, and where that was done before."""
+
+BUS, GPU_FLOPS = 10e9, 5e12
+"""Bytes a second over the bus, each way, and products a second of a GPU."""
+
+IN_FLIGHT = 2
+"""Regions that are on an accelerator at once: one moves while the other is computed."""
+
 LIBRARIES = {"direct": ("llvmlite", 80 * 2**20), "tensor": ("torch", 420 * 2**20)}
 """The library behind each engine and the memory that it takes."""
+
+PREFERRED_BYTES = 64 * 2**20
+"""Output bytes of a region for an accelerator: enough to hide what it takes to send one on its way."""
 
 
 class Engine(Protocol):
@@ -37,27 +48,75 @@ class Engine(Protocol):
 
     name: str
     compute_dtype: np.dtype[np.floating]
+    in_place: bool
+    """Whether it computes as well into memory that is not `Choice.host_memory`."""
+    halved: int
+    """Regions that were computed in parts for want of memory."""
 
-    def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        """Fill ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``; return how many values were lost.
+    def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Callable[[], int]:
+        """Begin to fill ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``.
 
-        Both are C-contiguous, but for what may lie between the rows of ``source``.
+        Both are C-contiguous, but for what may lie between the rows of ``source``, and belong to the engine until what
+        is returned has been called: it waits, and returns how many values were lost.  No more than
+        `Choice.in_flight` may be waited for.
         """
         ...
 
     def close(self) -> None:
-        """Let go of threads."""
+        """Let go of threads and memory."""
+        ...
+
+
+class HostMemory(Protocol):
+    """Where regions lie on the side of the program."""
+
+    def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return a new array of ``count`` zeros."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is pinned."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An engine, the device it runs on, the threads it has and the reason it was taken."""
+    """An engine, where it runs, the threads it has and the reason it was taken.
+
+    Attributes:
+        engine: ``direct`` or ``tensor``.
+        device: torch's name; several with commas between.
+        threads, reason: of the CPU, and in words.
+        precision: of `precision.PRECISIONS`, in which many channels are multiplied; way: of `ways.WAYS`, None chooses.
+        max_vram: bytes of each device that may be taken, if somebody said; free_vram: that are free.
+    """
 
     engine: str
     device: str
     threads: int
     reason: str
+    precision: str = "fp32"
+    way: str | None = None
+    max_vram: int | None = None
+    free_vram: int | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each device by itself."""
+        return tuple(self.device.split(", "))
+
+    def effective_precision(self, itemsize: int) -> str | None:
+        """Return in what an accelerator multiplies, when it computes in ``itemsize`` bytes; None on the CPU."""
+        if self.engine == "direct":
+            return None
+        if itemsize == 8:
+            return "fp64"
+        return "fp32" if self.way == "fused" else self.precision
+
+    @property
+    def in_flight(self) -> int:
+        """Regions that the engine may hold at once."""
+        return 1 if self.engine == "direct" else IN_FLIGHT * len(self.devices)
 
     @property
     def library_bytes(self) -> int:
@@ -65,52 +124,129 @@ class Choice:
         module, size = LIBRARIES[self.engine]
         return size // 4 if module in sys.modules else size
 
+    @property
+    def preferred_bytes(self) -> int | None:
+        """Output bytes of a region that suit the engine; None for what suits the CPU's caches."""
+        return PREFERRED_BYTES if self.device.startswith("cuda") else None
+
     def scratch(self, itemsize: int, activation: str) -> int:
         """Bytes per output voxel that the engine needs beside its output, when it computes in ``itemsize`` bytes."""
         if self.engine == "direct":
             return 3 * itemsize if "softmax" in activation else 0  # which looks at all filters of a voxel
-        return 3 * itemsize
+        return 0 if self.device.startswith("cuda") else 4 * itemsize
+
+    def most_values(self, *, channels: int, filters: int, strides: int, computed: int, written: int) -> int:
+        """Return how many output values a region may have, for the device to hold those in flight.
+
+        Args:
+            channels, filters: that are computed; strides: output voxels per input voxel.
+            computed, written: bytes of a value.
+        """
+        vram = self.max_vram or (None if self.free_vram is None else int(self.free_vram * SPARED))
+        if vram is None:
+            return MOST_VALUES
+        region = 1.5 * channels * computed / strides + filters * written  # the halo is a part of the source
+        passing = 4 * filters * computed  # what torch's own operations leave on the way
+        return max(min(int(vram / (IN_FLIGHT * region + passing)) * filters, MOST_VALUES), filters)
 
     def build(self, layer: Layer, storage: Storage) -> Engine:
         """Import the engine and make it ready for a layer whose axes are in walk order."""
         module: Any = import_module(f"conv3dt.engine.{self.engine}")
         if self.engine == "direct":
             return module.DirectEngine(layer, storage, threads=self.threads)  # type: ignore[no-any-return]
-        return module.TensorEngine(layer, storage, threads=self.threads, device=self.device)  # type: ignore[no-any-return]
+        return module.TensorEngine(  # type: ignore[no-any-return]
+            layer, storage, devices=self.devices, threads=self.threads, precision=self.precision, way=self.way,
+            max_vram=self.max_vram,
+        )  # fmt: skip
+
+    def tried_out(self, layer: Layer, storage: Storage) -> str | None:
+        """Compute one cell on each device, before any data are read; return the way by which it is done.
+
+        Raises:
+            ArgumentError: a device cannot run the layer.
+        """
+        if self.engine == "direct":
+            return None
+        engine: Any = self.build(layer, storage)
+        try:
+            engine.try_out()
+            return str(engine.way)
+        finally:
+            engine.close()
+
+    def host_memory(self) -> HostMemory:
+        """Return where regions are to lie for the engine."""
+        if self.device.startswith("cuda"):
+            return import_module("conv3dt.engine.host").PinnedMemory()  # type: ignore[no-any-return]
+        return import_module("conv3dt.engine.memory").PlainMemory()  # type: ignore[no-any-return]
 
 
-def check_device(device: str) -> str:
-    """Return the torch name of a device option."""
-    name = device.lower().replace("gpu", "cuda") if isinstance(device, str) else ""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise ArgumentError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")
-    return name
+def choose(
+    config: LayerConfig,
+    channels: int,
+    voxels: int,
+    *,
+    device: str,
+    threads: int,
+    precision: str = "fp32",
+    max_vram: int | None = None,
+) -> Choice:
+    """Return the engine for ``voxels`` output voxels (all volumes together).
 
-
-def choose(config: LayerConfig, channels: int, voxels: int, *, device: str, threads: int) -> Choice:
-    """Return the engine for ``voxels`` output voxels (all volumes together)."""
+    Raises:
+        ArgumentError: the device is not there.
+    """
     name = check_device(device)
-    if name not in ("auto", "cpu"):
-        return Choice("tensor", name, threads, "the device was asked for")
+    if name == "auto":
+        name, reason = _weighed(config, channels, voxels, threads)
+    elif name == "cpu":
+        reason = f"asked for; {_work(config, channels, voxels, threads)}"
+    else:
+        reason = "asked for"
+    if name == "cpu":
+        return Choice("direct", "cpu", threads, reason)
+    devices = find(name)
+    known = [free for free in map(free_memory, devices) if free is not None]
+    return Choice(
+        "tensor", ", ".join(devices), threads, reason, precision, None, max_vram, min(known, default=None)
+    )  # fmt: skip
+
+
+def _weighed(config: LayerConfig, channels: int, voxels: int, threads: int) -> tuple[str, str]:
+    """The device for ``auto``, and what was weighed: work, start, and bytes over the bus."""
+    work, seconds = _work(config, channels, voxels, threads), estimate(config, channels, voxels, threads)
+    start = GPU_STARTED if _is_started() else GPU_START
+    if seconds <= start:
+        return "cpu", f"{work}, sooner than a GPU starts ({start:g} s)"
+    if not has_nvidia():
+        return "cpu", f"{work}; there is no NVIDIA GPU"
+    if not cuda_count():
+        return "cpu", f"{work}; torch sees no CUDA device"
+    moved = _bus_bytes(config, channels, voxels)
+    busy = start + max(moved / BUS, _products(config, channels, voxels) / GPU_FLOPS)
+    told = f"{work}, {busy:.2g} s on the GPU ({start:g} s to start, {moved / 1e9:.2g} GB over the bus)"
+    return ("cuda" if busy < seconds else "cpu"), told
+
+
+def _work(config: LayerConfig, channels: int, voxels: int, threads: int) -> str:
     seconds = estimate(config, channels, voxels, threads)
-    reason = f"{channels} -> {config.filters} channels, {seconds:.2g} s estimated on the CPU"
-    if name == "auto" and seconds > GPU_START and _has_nvidia() and _torch_sees_cuda():
-        return Choice("tensor", "cuda", threads, reason)
-    return Choice("direct", "cpu", threads, reason)
+    return f"{channels} -> {config.filters} channels, {seconds:.2g} s estimated on the CPU"
 
 
 def estimate(config: LayerConfig, channels: int, voxels: int, threads: int) -> float:
     """Return the seconds that the loops would take on the CPU."""
     out = voxels * config.filters
-    flops = 2 * out * channels * prod(config.kernel_size) / prod(config.strides)
-    return max(flops / FLOPS, out / VOXELS) / threads
+    return max(2 * _products(config, channels, voxels) / FLOPS, out / VOXELS) / threads
 
 
-def _has_nvidia() -> bool:
-    return os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/dxg")
+def _products(config: LayerConfig, channels: int, voxels: int) -> float:
+    return voxels * config.filters * channels * prod(config.kernel_size) / prod(config.strides)
 
 
-def _torch_sees_cuda() -> bool:
-    import torch
+def _bus_bytes(config: LayerConfig, channels: int, voxels: int) -> float:
+    return 4 * voxels * (config.filters + channels / prod(config.strides))
 
-    return bool(torch.cuda.is_available())
+
+def _is_started() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())

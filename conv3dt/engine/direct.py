@@ -32,6 +32,8 @@ class DirectEngine:
     """Computes regions of one layer.  Same bits for any region, slab and number of threads."""
 
     name = "direct"
+    in_place = True
+    halved = 0
 
     def __init__(self, layer: Layer, storage: Storage, *, threads: int) -> None:
         """Compile the loops.
@@ -80,6 +82,11 @@ class DirectEngine:
         if self._across:
             self._share(self._compare_filters, np.array_split(values, self.threads, axis=1))
         return 0 if values is out else store(values, self.storage, out)
+
+    def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Callable[[], int]:
+        """Compute one output region, at once; see `choose.Engine`."""
+        lost = self.compute(source, out)
+        return lambda: lost
 
     def close(self) -> None:
         """Let the threads go."""

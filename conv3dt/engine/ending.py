@@ -48,11 +48,11 @@ class Ending:
 def ending_of(layer: Layer, storage: Storage, device: torch.device) -> Ending:
     """Return the ending of a layer."""
     activation = "linear" if layer.argmax and "softmax" in layer.config.activation else layer.config.activation
-    return Ending(_function(layer, activation, device), storage, argmax=layer.argmax)
+    return Ending(function_of(layer, activation, device), storage, argmax=layer.argmax)
 
 
-def _function(layer: Layer, text: str, device: torch.device) -> Function:
-    """The activation of a text, channels first."""
+def function_of(layer: Layer, text: str, device: torch.device) -> Function:
+    """Return the activation of a text, channels first."""
     name, numbers = activation_parts(text)
     if name == "prelu":
         alpha = torch.as_tensor(layer.alpha).to(device)

@@ -32,23 +32,20 @@ class Fused:
 
     def __init__(self, layer: Layer, storage: Storage, device: torch.device) -> None:
         """Write the kernel for a layer whose axes are in walk order, and put its numbers on the device."""
-        one = layer.channels == layer.filters == 1
         self._layer, self._compute = layer, storage.compute_dtype
-        wide = self._compute == np.float64
-        taps = written(layer.kernel[..., 0, 0]) if one and not wide else None
+        within, wide = _ends_within(layer, storage), self._compute == np.float64
+        one = layer.channels == layer.filters == 1
+        self._ending = None if within else ending_of(layer, storage, device)
         self._recipe = Recipe(
             layer.config.axes,
-            taps,
+            written(layer.kernel[..., 0, 0]) if one and not wide else None,
             "fp64" if wide else "fp32",
-            layer.config.activation,
+            layer.config.activation if within else "linear",
             layer.bias is not None,
-            storage.limits is not None,
+            storage.limits is not None and within,
+            layer.per_channel,
         )
-        self._ending = None
-        if not _ends_within(layer, storage):
-            self._ending = ending_of(layer, storage, device)
-            self._recipe = Recipe(layer.config.axes, taps, self._recipe.compute, "linear", self._recipe.bias, False)
-        self._kernel = _loaded(kernel_text(self._recipe))
+        self._kernel = loaded(kernel_text(self._recipe))
         self._table = self._on(device, layer.kernel.transpose(3, 4, 0, 1, 2))
         self._bias = self._on(device, np.zeros(1) if layer.bias is None else layer.bias)
         self._alpha = self._on(device, np.zeros(1) if layer.alpha is None else layer.alpha)
@@ -96,8 +93,6 @@ def _ends_within(layer: Layer, storage: Storage) -> bool:
     function, _ = activation_parts(layer.config.activation)
     if layer.argmax or "softmax" in function or (storage.limits is not None and storage.dtype.itemsize == 8):
         return False
-    if layer.per_channel and (layer.bias is not None or layer.alpha is not None):
-        return False  # one number for all channels
     return storage.compute_dtype == np.float32 or function in EXACT
 
 
@@ -107,8 +102,8 @@ def _width(cells: int) -> int:
 
 
 @cache
-def _loaded(text: str) -> Any:
-    """The kernel of a text; Triton asks for its lines, as a debugger would."""
+def loaded(text: str) -> Any:
+    """Return the kernel of a text; Triton asks for its lines, as a debugger would."""
     import triton
     import triton.language as tl
 

@@ -38,11 +38,12 @@ class Recipe:
 
     Attributes:
         axes: the law of each axis, in walk order.
-        taps: ``(kz, ky, kx)`` if there is one channel and one filter, to be written into the text as numbers; else None.
+        taps: ``(kz, ky, kx)`` if there is one channel and one filter, written into the text as numbers; else None.
         compute: ``fp32`` or ``fp64``.
         activation: its text; ``linear`` if it is left to others.
         bias: whether there is one.
         integer: whether the output is rounded and clipped.
+        shared: whether all outputs have one bias: those of a layer that is applied channel by channel.
     """
 
     axes: Axes
@@ -51,6 +52,7 @@ class Recipe:
     activation: str
     bias: bool
     integer: bool
+    shared: bool = False
 
     @property
     def cells(self) -> int:
@@ -147,14 +149,15 @@ def _in_loop(recipe: Recipe) -> Iterator[str]:
 
 
 def _begin(recipe: Recipe) -> Iterator[str]:
+    place = "" if recipe.shared else " + filter"
     if recipe.integer:
         yield "slope, inter = tl.load(numbers), tl.load(numbers + 1)"
         yield "low, high = tl.load(numbers + 2), tl.load(numbers + 3)"
         yield "count = tl.zeros([BX], tl.int32)"
     if recipe.bias:
-        yield "offset = tl.load(bias + filter)"
+        yield f"offset = tl.load(bias{place})"
     if recipe.activation == "prelu":
-        yield "below = tl.load(alpha + filter)"
+        yield f"below = tl.load(alpha{place})"
 
 
 def _rows(recipe: Recipe) -> Iterator[tuple[int, Phase, Phase]]:

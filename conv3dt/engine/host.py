@@ -1,4 +1,4 @@
-"""Where do regions wait on their way to a GPU and back?  In memory that stays where it is, so that copies need not wait.
+"""Where do regions wait on their way to a GPU and back?  In memory that stays where it is: copies need not wait.
 
 A plain array would be copied twice, and the program would stand still meanwhile.
 """
@@ -23,7 +23,7 @@ class PinnedMemory:
     def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return a new array of ``count`` zeros; where it cannot be pinned, an ordinary one."""
         raw = np.frombuffer(mmap.mmap(-1, max(count * dtype.itemsize, 1)), np.uint8)
-        if int(torch.cuda.cudart().cudaHostRegister(raw.ctypes.data, raw.nbytes, 0)) == 0:
+        if int(_driver().cudaHostRegister(raw.ctypes.data, raw.nbytes, 0)) == 0:
             self._held.append(raw)
         else:  # the next launch would find the error, and take it for its own
             with suppress(RuntimeError):
@@ -33,5 +33,9 @@ class PinnedMemory:
     def close(self) -> None:
         """Let the driver forget them; none may be in use."""
         for raw in self._held:
-            torch.cuda.cudart().cudaHostUnregister(raw.ctypes.data)
+            _driver().cudaHostUnregister(raw.ctypes.data)
         self._held.clear()
+
+
+def _driver() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]

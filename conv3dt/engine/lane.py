@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from conv3dt.engine.choose import IN_FLIGHT
 from conv3dt.engine.ending import bits
 from conv3dt.errors import DataError
-
-IN_FLIGHT = 2
-"""Regions that are on a device at once: one moves while the other is computed."""
 
 
 class Way(Protocol):
@@ -47,7 +45,8 @@ class Lane:
 
     def __init__(self, device: torch.device, way: Way) -> None:
         self.device, self._way = device, way
-        self._streams = [torch.cuda.Stream(device) for _ in range(3)] if device.type == "cuda" else None
+        stream: Any = torch.cuda.Stream
+        self._streams = [stream(device) for _ in range(3)] if device.type == "cuda" else None
         self._slots = [_Slot(torch.zeros(2, dtype=torch.int32, device=device)) for _ in range(IN_FLIGHT)]
         self._turn = 0
 
@@ -82,7 +81,7 @@ class Lane:
                 done.synchronize()
             clipped, overflowed = lost.tolist()
             if overflowed:
-                raise DataError("precision fp16: a sum is beyond 65504, the largest number of the type; use bf16 or tf32")
+                raise DataError("precision fp16: a sum is beyond 65504, the most that the type holds; use bf16 or tf32")
             return int(clipped)
 
         return finish

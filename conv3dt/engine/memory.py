@@ -31,3 +31,14 @@ def in_rows(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the beginning of a flat array as one of ``shape`` whose every row begins on a line."""
     padded = (*shape[:-1], row_length(shape[-1], flat.itemsize))
     return flat[: prod(padded)].reshape(padded)[..., : shape[-1]]
+
+
+class PlainMemory:
+    """Arrays as `aligned` makes them."""
+
+    def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return a new array of ``count`` zeros."""
+        return aligned(count, dtype)
+
+    def close(self) -> None:
+        """Nothing is pinned."""

@@ -20,7 +20,7 @@ from conv3dt.engine.phases import tap_places
 from conv3dt.geometry import Phase
 from conv3dt.layer.concrete import Layer
 
-Place = tuple[int, int, int]
+Place = tuple[int, ...]
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What tensor cores take beside float32 itself, whole or cut off to tf32."""
 

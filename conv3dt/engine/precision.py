@@ -30,6 +30,18 @@ def check_precision(name: str) -> str:
     return name
 
 
+def cut_off(precision: str) -> float:
+    """Return how far a result may be off for its factors and itself, as a part of the magnitude of its products.
+
+    >>> cut_off("fp32"), cut_off("bf16") < 0.006
+    (0.0, True)
+    """
+    if precision == "fp32":
+        return 0.0
+    unit = UNITS[precision]
+    return (1 + unit) ** 2 * (1 + RESULTS[precision]) - 1
+
+
 def relative_bound(precision: str, products: int) -> float:
     """Return how far a result may be off, as a part of the sum of the magnitudes of its products.
 
@@ -39,5 +51,4 @@ def relative_bound(precision: str, products: int) -> float:
     True
     """
     summed = UNITS["fp32"] * (products + 2)
-    factors = 0.0 if precision == "fp32" else 2 * UNITS[precision] + UNITS[precision] ** 2
-    return (1 + factors) * (1 + summed) * (1 + RESULTS[precision]) - 1
+    return (1 + cut_off(precision)) * (1 + summed) - 1

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.lane import IN_FLIGHT, Lane, Way
+from conv3dt.engine.lane import Lane, Way
 from conv3dt.engine.ways import way_of
 from conv3dt.errors import ArgumentError, DeviceError, DoesNotFitError
 from conv3dt.layer.concrete import Layer
@@ -49,20 +49,19 @@ class TensorEngine:
 
         Args:
             layer: its axes in walk order; storage: what an output voxel becomes.
-            devices: torch's names.
+            devices: torch's names, of `devices.find`.
             threads: of torch, on the CPU.
             precision: of `precision.PRECISIONS`.
             way: of `ways.WAYS`; None chooses.
             max_vram: bytes of each device that may be taken, or None.
 
         Raises:
-            ArgumentError: a device is not there or cannot run the layer in this precision.
+            ArgumentError: a device cannot run the layer in this precision.
         """
         self.layer, self.storage, self.precision = layer, storage, precision
         self.compute_dtype = storage.compute_dtype
         self.halved = 0
-        found = [find_device(name) for name in devices]
-        self.in_flight = IN_FLIGHT * len(found)
+        found = [torch.device(name) for name in devices]
         self._limited = [device for device in found if max_vram is not None and device.type == "cuda"]
         for device in self._limited:
             total = torch.cuda.get_device_properties(device).total_memory
@@ -165,8 +164,10 @@ class TensorEngine:
         return lambda: lost
 
     def _piece(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        fits = self._most is None or out[0].size <= self._most or all(
-            n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True)
+        fits = (
+            self._most is None
+            or out[0].size <= self._most
+            or all(n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True))
         )
         if not fits:
             return self._halves(lane, source, out)()
@@ -236,20 +237,3 @@ class TensorEngine:
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def find_device(name: str) -> torch.device:
-    """Return the torch device of a name, if it is there.
-
-    Raises:
-        ArgumentError: says what torch sees instead.
-    """
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise ArgumentError(f"device {name} is not there: torch sees {count} CUDA devices; use device cpu or auto")
-        return torch.device("cuda", device.index or 0)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ArgumentError("device mps is not there: torch sees no Apple GPU; use device cpu or auto")
-    return device

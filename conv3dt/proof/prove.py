@@ -63,7 +63,7 @@ def prove(job: Job, source: Source, target: Source, *, regions: int = 24, size: 
             raise ArgumentError(f"{name} must be at least 1, got {number}")
     _check_target(job, target.info)
     precision_of = np.dtype(job.storage.compute_dtype)
-    sums = Sums(job.layer, precision_of)
+    sums = Sums(job.layer, precision_of, job.precision)
     precision = Precision(precision_of, sums.unit)
     worst, place, seen, count = -1.0, (0,) * len(job.target.shape), [], 0
     for step in _steps(job, regions, size, seed, in_order=source.sequential):

@@ -4,7 +4,8 @@ A sum of ``n`` products, each factor and each product and each sum rounded to ne
 lies within ``gamma(n) * sum of |x| |w|`` of the exact one, ``gamma(n) = n u / (1 - n u)`` for unit roundoff ``u``:
 Higham (2002), Accuracy and Stability of Numerical Algorithms, 2nd ed., sections 3.1 and 4.2.  One more rounding each is
 for the weight and for the bias.  Where every product and every partial sum is a whole number of the same power of two
-and small enough, nothing is rounded at all, and nothing is allowed.
+and small enough, nothing is rounded at all, and nothing is allowed.  On a GPU the factors may have been cut off
+before, and sums of 16 bits behind: see `precision`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from conv3dt.engine.precision import LEAST, cut_off
 from conv3dt.engine.separable import PASSES, ROUNDINGS
 from conv3dt.layer.concrete import Layer
 from conv3dt.proof.definition import Correlation, Meetings, filled_up
@@ -28,11 +30,13 @@ OPEN = (0.0, -np.inf, np.inf)
 class Sums:
     """The sums of a layer, bias included, and how far computed ones may lie from them."""
 
-    def __init__(self, layer: Layer, compute: np.dtype[np.floating]) -> None:
-        """``compute``: the type in which sums were added."""
+    def __init__(self, layer: Layer, compute: np.dtype[np.floating], precision: str = "fp32") -> None:
+        """``compute``: the type in which sums were added; ``precision``: of the factors, on a GPU."""
         facts, kernel = np.finfo(compute), layer.kernel.astype(np.float64)
         self._layer, self._facts, size = layer, facts, np.abs(kernel)
         self.unit = float(facts.eps) / 2 + 2.0**-53  # the definition is summed in float64
+        lowered = precision != "fp32" and compute == np.float32
+        self._cut, self._least = (cut_off(precision), LEAST[precision]) if lowered else (0.0, 0.0)
         self._tiny = float(facts.tiny)  # numbers smaller than that may be taken for zero
         self._in_passes = _may_be_in_passes(layer)
         error = 2 * float(facts.eps) ** 2 * float(size.max()) if self._in_passes else 0.0
@@ -80,6 +84,9 @@ class Sums:
         # What is too small for a number of this type is lost at each step.
         margin: Array = gamma * magnitude + self._tiny * terms * (1 + 4 * self._gain)
         margin = margin + self._tap_error * correlation.sums(np.abs(block), self._ones)
+        if self._cut:
+            margin = margin + self._cut * (1 + gamma) * magnitude
+            margin = margin + self._least * (correlation.sums(np.abs(block), self._ones) + self._gain)
         if doubt is not None:
             return margin + self.unit * correlation.sums(doubt, self._size)
         return np.where(self._is_exact(block, magnitude), 0.0, margin)
@@ -90,7 +97,7 @@ class Sums:
         count = max(bits + self._bits, self._bias_bits)
         inputs_fit = np.abs(block).max(initial=0) <= 2.0 ** (digits - bits)
         taps_fit = self._largest <= 2.0 ** (digits - self._bits)
-        if self._in_passes or not inputs_fit or not taps_fit or count > -self._facts.minexp:
+        if self._cut or self._in_passes or not inputs_fit or not taps_fit or count > -self._facts.minexp:
             return np.zeros(magnitude.shape, np.bool_)
         return np.asarray(magnitude <= 2.0 ** (digits - count))
 

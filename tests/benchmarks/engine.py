@@ -161,7 +161,7 @@ def _engine(case: Case, threads: int) -> tuple[Callable[[], Any], Any]:
     source = in_rows(aligned(prod(shape[:3]) * row_length(shape[3], 4), np.dtype(np.float32)), shape)
     source[...] = rng.random(shape, np.float32)
     out = np.empty((case.filters, *[axis.length(case.n) for axis in config.axes]), case.dtype)
-    return (lambda: engine.compute(source, out)), out
+    return (lambda: engine.start(source, out)()), out
 
 
 def _torch(case: Case, threads: int) -> Callable[[], Any]:

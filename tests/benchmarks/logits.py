@@ -65,7 +65,7 @@ def measure(size: int, rounds: int) -> Row:
         with torch.inference_mode():
             torch.nn.functional.interpolate(logits, scale_factor=2, mode="trilinear", align_corners=False).argmax(1)
 
-    ours, theirs = in_turn([lambda: engine.compute(source, labels), peer], rounds)
+    ours, theirs = in_turn([lambda: engine.start(source, labels)(), peer], rounds)
     name = f"{CLASSES} classes, {size}^3 -> {2 * size}^3 labels"
     mine, other = f"{median(ours) * 1e3:.0f} ms", f"{median(theirs) * 1e3:.0f} ms"
     return Row(name, "F.interpolate + argmax", mine, other, ratio(theirs, ours), 5.0)

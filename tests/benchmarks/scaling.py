@@ -149,7 +149,7 @@ def _regions(edge: int, passes: int) -> Callable[[], None]:
     def compute() -> None:
         for region in regions * passes:
             read, written = (1, *region.source.shape), (1, *region.target.shape)
-            engine.compute(source[: prod(read)].reshape(read), out[: prod(written)].reshape(written))
+            engine.start(source[: prod(read)].reshape(read), out[: prod(written)].reshape(written))()
 
     return compute
 
