@@ -76,7 +76,7 @@ def conv3dt() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    atexit.register(gc.freeze)  # the process ends: to look through all that it holds for garbage would be lost time
+    atexit.register(_leave)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     if not os.environ.get("CONV3DT_TRACEBACK"):
@@ -117,6 +117,12 @@ def _stop(number: int, frame: Any) -> NoReturn:
     for every in (signal.SIGINT, signal.SIGTERM):  # a second one would break off the cleaning up
         signal.signal(every, signal.SIG_IGN)
     raise _Stopped(128 + number)
+
+
+def _leave() -> None:
+    """The process ends: to look through all that it holds for garbage would be lost time; but Triton tells of it."""
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _flush() -> None:

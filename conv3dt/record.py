@@ -209,7 +209,7 @@ def recorded(options: Mapping[str, Any], sidecar: str) -> dict[str, Any]:
     """Return options as a record keeps them: no defaults, paths from its folder, what is no plain value as its type."""
     kept: dict[str, Any] = {}
     for name, value in options.items():
-        if name in DEFAULTS and value == DEFAULTS[name]:
+        if name in DEFAULTS and _same(value, DEFAULTS[name]):
             continue
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
@@ -220,6 +220,11 @@ def recorded(options: Mapping[str, Any], sidecar: str) -> dict[str, Any]:
         except (TypeError, ValueError):
             kept[name] = {"not recorded": type(value).__name__}
     return kept
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether they are equal; an array has no one answer to that."""
+    return type(value) is type(default) and bool(value == default)
 
 
 def recalled(options: Mapping[str, Any], sidecar: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
+import conv3dt
 from tests.conftest import SAMPLES, Run, listing, save_nifti, whole_numbers
 
 
@@ -200,3 +201,12 @@ def test_a_record_does_not_depend_on_when_it_was_made(run: Run, tmp_path: Path) 
         assert run("upsample", source, tmp_path / "up.nii.gz", *words).code == 0
         found.append((tmp_path / "up.json").read_bytes() + gzip.decompress((tmp_path / "up.nii.gz").read_bytes()))
     assert found[0] == found[1]
+
+
+def test_weights_in_memory_are_told_of_but_cannot_be_verified(run: Run, tmp_path: Path) -> None:
+    source = save_nifti(tmp_path / "a.nii", whole_numbers(5, 6, 7), np.eye(4))
+    taps = np.ones((2, 2, 2, 1, 1), np.float32)
+    conv3dt.upsample_file(source, tmp_path / "b.nii", weights=taps, strides=2, sidecar=True)
+    told = run("verify", tmp_path / "b.nii")
+    assert told.code == 65
+    assert told.complaint.endswith("weights was given in memory and is not recorded; it cannot be verified")

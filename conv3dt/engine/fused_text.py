@@ -93,8 +93,15 @@ def kernel_text(recipe: Recipe) -> str:
     return "\n".join([*HEAD, *("    " + line for line in (*PLACES, *body, *_counted(recipe))), ""])
 
 
+VARYING = (
+    "channels", "sz", "sy", "sx", "plane", "row", "channel_step", "source_step", "table_step", "oz", "oy", "blocks",
+    "rows", "layers",
+)  # fmt: skip
+"""Arguments of which Triton is not to ask whether they are multiples of 16: it would compile anew for each answer.
+Of ``ox`` it may, for then whole vectors are stored."""
+
 HEAD = (
-    "@triton.jit",
+    f"@triton.jit(do_not_specialize={list(VARYING)})",
     "def polyphase(source, out, lost, table, bias, alpha, numbers, channels, sz, sy, sx, plane, row, channel_step,",
     "              source_step, table_step, oz, oy, ox, blocks, rows, layers,",
     "              BX: tl.constexpr, CELLS: tl.constexpr, STRIDE: tl.constexpr, TAPS: tl.constexpr):",
