@@ -28,7 +28,7 @@ def completed(param: click.Parameter) -> click.Parameter:
     elif "DIR" in metavar:
         made.type = FOLDERS
     elif metavar.startswith("["):
-        made.type = click.Choice(re.findall(r"[\[|]([a-z]\w*)", metavar))
+        made.type = click.Choice(re.findall(r"[\[|]([a-z][\w:]*)", metavar))
     return made
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from conv3dt.disk import DiskUse, disk_use
-from conv3dt.engine.choose import FLOPS, GPU_START, LIBRARIES, VOXELS
+from conv3dt.engine.choose import BUS, FLOPS, GPU_FLOPS, GPU_START, LIBRARIES, VOXELS
 from conv3dt.engine.separable import PASSES, factors, is_worth_it
 from conv3dt.geometry import Box
 from conv3dt.io.volume import PIPE, VolumeInfo
@@ -42,9 +42,6 @@ DISK, PIPED = 1.4e-9, 0.3e-9
 
 BOXES = 2.0e-9
 """The same as `DISK` for boxes of voxels, which are many short pieces of a file."""
-
-DEVICE = 0.5e-9
-"""Seconds for each byte that goes to an accelerator or comes back (not measured)."""
 
 FUNCTION = 10e-9
 """Seconds of one thread for an exponential and what is made of it."""
@@ -140,8 +137,8 @@ def _seconds(job: Job, disk: DiskUse) -> float:
     threads, many = job.choice.threads, job.plan.count * job.plan.batch
     before, read, unpack = _reading(job, disk)
     turn, pack, put, after = _writing(job, disk)
-    compute = _compute(job)
-    stages = (read, unpack, compute / threads, turn + pack / threads + put)
+    compute, device = (_compute(job), 0.0) if job.choice.engine == "direct" else (0.0, _on_device(job))
+    stages = (read, unpack, compute / threads, device, turn + pack / threads + put)
     busy = (read + unpack + compute + turn + pack) / threads
     ends = (sum(stages) - max(stages)) / many
     start = START if job.choice.engine == "direct" else GPU_START
@@ -174,9 +171,7 @@ def _writing(job: Job, disk: DiskUse) -> tuple[float, float, float, float]:
 def _compute(job: Job) -> float:
     """Seconds of one thread: for arithmetic or for filling the memory, whichever is longer, and for activations."""
     axes, layer, compute = job.walked.config.axes, job.walked, job.storage.compute_dtype
-    values = job.plan.batch * prod(job.target.space) * (job.channels if layer.per_channel else layer.filters)
-    if job.choice.engine != "direct":
-        return DEVICE * 4 * (prod(job.source.shape) + values) * job.choice.threads
+    values = _values(job)
     taps = prod(axis.kernel / axis.stride for axis in axes)
     if layer.channels == layer.filters == 1 and not layer.argmax and is_worth_it(axes):
         if factors(layer.kernel[..., 0, 0], compute) is not None:
@@ -185,6 +180,19 @@ def _compute(job: Job) -> float:
     if layer.argmax or activation_parts(layer.config.activation)[0] in CHEAP:
         return seconds
     return seconds + FUNCTION * values
+
+
+def _values(job: Job) -> int:
+    """Values that are computed."""
+    return job.plan.batch * prod(job.target.space) * (job.channels if job.layer.per_channel else job.layer.filters)
+
+
+def _on_device(job: Job) -> float:
+    """Seconds of all accelerators together, for what comes over the bus or for arithmetic (not measured)."""
+    values, axes = _values(job), job.walked.config.axes
+    moved = prod(job.source.shape) * job.storage.compute_dtype.itemsize + job.target.nbytes
+    products = values * job.walked.channels * prod(axis.kernel / axis.stride for axis in axes)
+    return max(moved / BUS, products / GPU_FLOPS) / len(job.choice.devices)
 
 
 def _pack(job: Job) -> float:

@@ -262,7 +262,8 @@ def _journal(wanted: FileRun, job: Job, pending: PendingFile | None) -> Journal 
     """The journal of a run that can be gone on with: not of a pipe."""
     if pending is None or wanted.input == PIPE:
         return None
-    return Journal(pending.sibling("journal"), f"{job_hash(job)} {job.choice.device} {glance(wanted.input)}")
+    where = f"{job.choice.device} {job.choice.way}"  # another engine rounds otherwise
+    return Journal(pending.sibling("journal"), f"{job_hash(job)} {where} {glance(wanted.input)}")
 
 
 def _go_on(begun: _Begun) -> None:

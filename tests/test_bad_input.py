@@ -247,7 +247,7 @@ def test_info_and_shape_say_the_same_line(run: Run, tmp_path: Path) -> None:
         (("--max-memory", "lots"), 2, "max-memory must be a size such as 8GiB or 500MB, got 'lots'"),
         (("--max-memory", "0"), 2, "max-memory must be a size"),
         (("--max-memory", "1MB"), 75, "is less than the program itself takes"),
-        (("--device", "abacus"), 2, "device must be auto, cpu, cuda, cuda:N or mps, got 'abacus'"),
+        (("--device", "abacus"), 2, "device must be auto, cpu, cuda, cuda:N, cuda:all or mps, got 'abacus'"),
     ],
 )
 def test_bad_layers(run: Run, tmp_path: Path, sample: Path, options: tuple[str, ...], code: int, text: str) -> None:

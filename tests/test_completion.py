@@ -163,7 +163,7 @@ def test_all_options_are_offered(folder: Path) -> None:
     [
         (["upsample", "--kernel", ""], ["nearest", "linear", "cubic", "lanczos3", "gaussian"]),
         (["upsample", "--kernel", "="], ["nearest", "linear", "cubic", "lanczos3", "gaussian"]),
-        (["upsample", "--device", ""], ["auto", "cpu", "cuda", "mps"]),
+        (["upsample", "--device", ""], ["auto", "cpu", "cuda", "cuda:all", "mps"]),
         (["upsample", "--scale", ""], []),
         (["upsample", ""], ["files"]),
         (["upsample", "a.nii", "b.nii", ""], []),

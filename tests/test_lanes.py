@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 import conv3dt
 from conv3dt.engine.choose import IN_FLIGHT, Choice, choose
+from conv3dt.engine.finish import Storage
 from conv3dt.engine.lane import Lane
 from conv3dt.engine.phased import Phased
 from conv3dt.engine.precision import PRECISIONS, relative_bound
@@ -29,6 +31,7 @@ from conv3dt.errors import ArgumentError, DataError, DeviceError, DoesNotFitErro
 from conv3dt.layer.config import LayerConfig
 from conv3dt.pending import PREFIX
 from conv3dt.plan import MOST_VALUES
+from tests.benchmarks import gpu
 from tests.conftest import Run, chosen, listing, only, save_nifti, whole_numbers
 from tests.test_engines import Setting, a_setting
 from tests.test_fused import FLOAT32, computed, layer_of, region
@@ -253,10 +256,6 @@ def test_results_are_within_the_bound_of_their_precision(way: str, precision: st
 
 def check_within(layer: Any, source: Array, found: Array, precision: str) -> None:
     """Compare with float64, in parts of the sum of the products' magnitudes."""
-    from dataclasses import replace
-
-    from conv3dt.engine.finish import Storage
-
     exact, sizes = layer, replace(layer, kernel=np.abs(layer.kernel), bias=np.abs(layer.bias))
     wide = Storage(np.dtype(np.float64))
     expected, _ = computed(exact, wide, source.astype(np.float64), found.shape[1:], "direct")
@@ -359,6 +358,18 @@ def test_engines_of_other_threads_do_not_meet() -> None:
             thread.join()
     for number in range(6):
         np.testing.assert_array_equal(found[number], found[0])
+
+
+@pytest.mark.parametrize("number", range(0, len(gpu.CASES), 4))
+def test_the_benchmark_measures_every_way_there_is(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU and a small cube: figures that mean nothing, but the lines run."""
+    for name, value in (("COPIED", 2**10), ("PRODUCT", 16), ("REPEATS", 1)):
+        monkeypatch.setattr(gpu, name, value)
+    case = gpu.CASES[number]
+    found = gpu.measure(replace(case, n=5), 1, "cpu")
+    assert {row.ours.split(":")[0] for row in found} == {"phased", "transposed"}
+    wanted = [row.asked for row in found if row.asked is not None]
+    assert wanted == [asked for asked in (case.cudnn, case.copy, case.product) if asked is not None]
 
 
 # The command.

@@ -70,7 +70,7 @@ class TensorEngine:
             torch.set_num_threads(threads)
         self.way = way or way_of(layer, found[0].type)
         with self._telling(found[0]), self._switched():
-            self._lanes = [Lane(device, self._made(device)) for device in found]
+            self._lanes = [Lane(device, way_on(device, layer, storage, self.way, precision)) for device in found]
         self._turn = cycle(self._lanes)
         self._most: int | None = None
 
@@ -126,21 +126,6 @@ class TensorEngine:
                 continue
         for device in self._limited:
             torch.cuda.set_per_process_memory_fraction(1.0, device)
-
-    def _made(self, device: torch.device) -> Way:
-        """The way on one device."""
-        layer, storage = self.layer, self.storage
-        if self.way == "fused":
-            from conv3dt.engine.fused import Fused
-
-            return Fused(layer, storage, device)
-        if self.way == "phased":
-            from conv3dt.engine.phased import Phased
-
-            return Phased(layer, storage, device, self.precision)
-        from conv3dt.engine.transposed import Transposed
-
-        return Transposed(layer, storage, device, self.precision)
 
     def _make_room(self, lane: Lane, out: NDArray[np.generic], error: Exception) -> None:
         """Give back what is held, and ask for regions half as large from now on."""
@@ -237,3 +222,18 @@ class TensorEngine:
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def way_on(device: torch.device, layer: Layer, storage: Storage, way: str, precision: str) -> Way:
+    """Return what computes regions of a layer on one device, by a way of `ways.WAYS`."""
+    if way == "fused":
+        from conv3dt.engine.fused import Fused
+
+        return Fused(layer, storage, device)
+    if way == "phased":
+        from conv3dt.engine.phased import Phased
+
+        return Phased(layer, storage, device, precision)
+    from conv3dt.engine.transposed import Transposed
+
+    return Transposed(layer, storage, device, precision)

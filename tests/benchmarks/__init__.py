@@ -1,7 +1,7 @@
 """How fast is conv3dt beside its peers?
 
 ``python -m tests.benchmarks [PARTS] [--quick] [--json FILE] [--plot FILE.png]``; the parts, one a file, are engine,
-command, batch, memory, scaling, logits, hdf5 and startup.
+command, batch, memory, scaling, logits, hdf5, startup and gpu (left out where there is none).
 
 Every row is a ratio between two things measured in turn in the same run, because machines differ and drift; absolute
 figures are printed to make sense of the ratios.  Rows run in processes of their own, warmed up, and the median counts.

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from .measure import Row
 
-PARTS = ("engine", "command", "batch", "memory", "scaling", "logits", "hdf5", "startup")
+PARTS = ("engine", "command", "batch", "memory", "scaling", "logits", "hdf5", "startup", "gpu")
 
 
 @click.command()
