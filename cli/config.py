@@ -100,6 +100,16 @@ class Configured(click.Command):
                 raise
             raise ArgumentError(f"{outside[name].source}: {error.message.rstrip('.')}") from None
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options first, then those that it shares, under their headings."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                sections.setdefault(getattr(param, "heading", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error about an option that is not on the command line says where it is from."""
         try:

@@ -22,6 +22,7 @@ from conv3dt.matching import REDUCTIONS
 from conv3dt.request import LAYOUTS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
 DTYPES = ("float32", "float64", "int16", "uint8", "uint16", "same")
 LAYER_NAMES = (
     "scale",
@@ -70,6 +71,7 @@ def layer_options(command: Command) -> Command:
     """Which layer: a named kernel and a scale, or weights and the arguments of Keras's Conv3DTranspose."""
     return _all(
         command,
+        "Kernel and layer",
         click.option("--scale", type=NUMBERS, help="Output voxels per input voxel, for named kernels.  [default: 2]"),
         click.option("--kernel", type=click.Choice(KERNELS), help="Named kernel.  [default: linear]"),
         click.option(
@@ -115,6 +117,7 @@ def axes_options(command: Command) -> Command:
     """What the axes of a volume mean."""
     return _all(
         command,
+        "Axes",
         click.option(
             "--data-format", type=click.Choice(["channels_last", "channels_first"]), help="One axis is channels."
         ),
@@ -128,8 +131,10 @@ def axes_options(command: Command) -> Command:
 
 def run_options(command: Command) -> Command:
     """How a run is done: the type written, where it is computed, with how much memory, in what regions."""
+    command = _all(command, "Machine", *_machine())
     return _all(
         command,
+        "Output",
         click.option(
             "--dtype",
             type=click.Choice(DTYPES),
@@ -145,6 +150,14 @@ def run_options(command: Command) -> Command:
         ),
         click.option("--like", metavar="REF", help="Take the strides from this volume's grid, and land on it exactly."),
         click.option("--strict-header", is_flag=True, help="Fail if a field of the header would be lost."),
+        click.option("--self-check", is_flag=True, help="Compute a sample again in float64 before naming the output."),
+        click.option("--resume", is_flag=True, help="When interrupted, leave what is done for the next run to go on."),
+        click.option("--overwrite", is_flag=True, help="Replace an existing output."),
+    )
+
+
+def _machine() -> tuple[Decorator, ...]:
+    return (
         click.option(
             "--device",
             metavar="[auto|cpu|cuda[:N]|cuda:all|mps]",
@@ -167,9 +180,6 @@ def run_options(command: Command) -> Command:
             help="Memory of the whole process, such as 1GiB.  [default: 2GiB for regions]",
         ),
         click.option("--tile", type=NUMBERS, help="Output voxels of a region per axis.  [default: what fits]"),
-        click.option("--self-check", is_flag=True, help="Compute a sample again in float64 before naming the output."),
-        click.option("--resume", is_flag=True, help="When interrupted, leave what is done for the next run to go on."),
-        click.option("--overwrite", is_flag=True, help="Replace an existing output."),
     )
 
 
@@ -177,6 +187,7 @@ def output_options(command: Command) -> Command:
     """Where the report goes."""
     return _all(
         command,
+        "Report",
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout."),
         click.option("--report", metavar="FILE", help="Write the report as JSON to a file."),
         click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
@@ -190,7 +201,11 @@ def split_layer(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     return layer, {name: value for name, value in options.items() if name not in LAYER_NAMES}
 
 
-def _all(command: Command, *decorators: Callable[[Command], Command]) -> Command:
+def _all(command: Command, heading: str, *decorators: Decorator) -> Command:
+    """Give options to a command, under a heading of their own in its help (`config.Configured`)."""
+    known = len(getattr(command, "__click_params__", ()))
     for decorate in reversed(decorators):
         command = decorate(command)
+    for option in getattr(command, "__click_params__", ())[known:]:
+        option.heading = heading
     return command

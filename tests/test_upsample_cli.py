@@ -382,6 +382,19 @@ def test_every_option_is_explained(run: Run) -> None:
     assert all(len(entry.replace("\n", " ").split("  ", 1)[-1].strip()) > 10 for entry in entries)
 
 
+def test_shared_options_stand_under_headings_of_their_own(run: Run) -> None:
+    parts = run("upsample", "--help").out.split(":\n")
+    headings = [part.rsplit("\n", 1)[-1] for part in parts[:-1]]
+    assert [each for each in headings if not each.startswith(" ")] == [
+        "Options", "Kernel and layer", "Axes", "Output", "Machine", "Report",
+    ]  # fmt: skip
+    machine = run("upsample", "--help").out.split("\nMachine:\n")[1].split("\n\n")[0]
+    for name in ("--device", "--precision", "--max-vram", "--threads", "--max-memory", "--tile"):
+        assert name in machine
+    assert "\nKernel and layer:\n" in run("shape", "--help").out
+    assert "\nMachine:\n" not in run("shape", "--help").out
+
+
 def test_version(run: Run) -> None:
     done = run("--version")
     assert (done.code, done.err) == (0, "")
