@@ -28,9 +28,14 @@ from conv3dt.engine.precision import PRECISIONS, relative_bound
 from conv3dt.engine.tensor import TensorEngine
 from conv3dt.engine.ways import way_of
 from conv3dt.errors import ArgumentError, DataError, DeviceError, DoesNotFitError
+from conv3dt.io.array import ArraySink, ArraySource, info
+from conv3dt.job import make_job
 from conv3dt.layer.config import LayerConfig
 from conv3dt.pending import PREFIX
+from conv3dt.pipeline import run
 from conv3dt.plan import MOST_VALUES
+from conv3dt.request import LayerRequest
+from conv3dt.resources import Resources
 from tests.benchmarks import gpu
 from tests.conftest import Run, chosen, listing, only, save_nifti, whole_numbers
 from tests.test_engines import Setting, a_setting
@@ -162,6 +167,24 @@ def test_a_device_without_room_computes_regions_in_parts(most: int, count: int) 
         return
     with devices(count), spoilt(no_room_beyond(most)):
         np.testing.assert_array_equal(conv3dt.upsample(x, **arguments), expected)
+
+
+def test_what_is_clipped_is_counted_once_where_parts_take_the_place_of_a_region_in_flight() -> None:
+    """Of two volumes in slabs of 8 and 2 planes: the parts of the second slab of 8 meet the slab of 2."""
+    x = np.random.default_rng(0).integers(-200, 400, (10, 5, 5, 3)).astype(np.float32)
+    facts = info(x, None, None)
+    told = []
+    for choosing in (only("direct"), devices(1)):
+        with choosing, spoilt(no_room_beyond(900)):
+            job = make_job(
+                facts, LayerRequest(scale=2, kernel="cubic").concrete(), path="", form="array", align="kernel",
+                dtype="uint8", device="cpu", tile=(16, 10, 10), limits=Resources(1, None),
+            )  # fmt: skip
+            out = np.empty(job.target.shape, np.uint8)
+            tally = run(job, ArraySource(x, facts), ArraySink(out))
+        told.append((tally.counts.clipped, out))
+    assert told[0][0] == told[1][0] > 100
+    np.testing.assert_array_equal(told[0][1], told[1][1])
 
 
 def test_halving_is_told_and_not_tried_again_for_each_region(run: Run, tmp_path: Path) -> None:

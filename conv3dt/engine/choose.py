@@ -177,7 +177,7 @@ class Choice:
     def host_memory(self) -> HostMemory:
         """Return where regions are to lie for the engine."""
         if self.device.startswith("cuda"):
-            return import_module("conv3dt.engine.host").PinnedMemory()  # type: ignore[no-any-return]
+            return import_module("conv3dt.engine.host").PinnedMemory(self.devices[0])  # type: ignore[no-any-return]
         return import_module("conv3dt.engine.memory").PlainMemory()  # type: ignore[no-any-return]
 
 

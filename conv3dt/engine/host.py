@@ -5,7 +5,6 @@ A plain array would be copied twice, and the program would stand still meanwhile
 
 from __future__ import annotations
 
-import mmap
 from contextlib import suppress
 from typing import Any
 
@@ -13,27 +12,38 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from conv3dt.engine.memory import address
+
+PAGE = 4096
+PORTABLE = 1
+"""cudaHostRegisterPortable: for every GPU, not only the current one."""
+
 
 class PinnedMemory:
     """Arrays that the CUDA driver may read and write at any time."""
 
-    def __init__(self) -> None:
-        self._held: list[NDArray[np.uint8]] = []
+    def __init__(self, device: str) -> None:
+        """``device``: one of those that are used; another would be woken only to register memory."""
+        self._device, self._held = torch.device(device), list[NDArray[np.uint8]]()
 
     def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return a new array of ``count`` zeros; where it cannot be pinned, an ordinary one."""
-        raw = np.frombuffer(mmap.mmap(-1, max(count * dtype.itemsize, 1)), np.uint8)
-        if int(_driver().cudaHostRegister(raw.ctypes.data, raw.nbytes, 0)) == 0:
-            self._held.append(raw)
-        else:  # the next launch would find the error, and take it for its own
-            with suppress(RuntimeError):
-                torch.zeros(1, device="cuda")
-        return raw[: count * dtype.itemsize].view(dtype)
+        """Return a new array of ``count`` zeros on pages of its own; where it cannot be pinned, an ordinary one."""
+        size = -(-max(count * dtype.itemsize, 1) // PAGE) * PAGE
+        raw = np.zeros(size + PAGE, np.uint8)
+        first = -address(raw) % PAGE
+        pages = raw[first : first + size]
+        with torch.cuda.device(self._device):
+            if int(_driver().cudaHostRegister(address(pages), size, PORTABLE)) == 0:
+                self._held.append(pages)
+            else:  # the next launch would find the error, and take it for its own
+                with suppress(RuntimeError):
+                    torch.zeros(1, device=self._device)
+        return pages[: count * dtype.itemsize].view(dtype)
 
     def close(self) -> None:
         """Let the driver forget them; none may be in use."""
-        for raw in self._held:
-            _driver().cudaHostUnregister(raw.ctypes.data)
+        for pages in self._held:
+            _driver().cudaHostUnregister(address(pages))
         self._held.clear()
 
 

@@ -32,12 +32,42 @@ class Way(Protocol):
 
 @dataclass(slots=True)
 class _Slot:
-    """The tensors of one region on the device, used again and again."""
+    """The tensors of one region on the device, used again and again.
+
+    Attributes:
+        lost: what `Way.run` counts; told: the same on the side of the program, where no copy waits for it.
+        done: happens when the region has come back; None where nothing is done by and by.
+        last: the region that has it, or had it.
+    """
 
     lost: torch.Tensor
-    done: torch.cuda.Event | None = None
+    told: torch.Tensor
+    done: Any = None
+    last: _Return | None = None
     source: torch.Tensor | None = None
     out: torch.Tensor | None = None
+
+
+class _Return:
+    """A region that comes back."""
+
+    def __init__(self, slot: _Slot) -> None:
+        self._slot, self._told = slot, list[int]()
+
+    def wait(self) -> None:
+        """Wait for it, once, and note what was told: the next region in its place tells something else."""
+        if not self._told:
+            if self._slot.done is not None:
+                self._slot.done.synchronize()
+            self._told = self._slot.told.tolist()
+
+    def __call__(self) -> int:
+        """Wait for it; return how many values were lost."""
+        self.wait()
+        clipped, overflowed = self._told
+        if overflowed:
+            raise DataError("precision fp16: a sum is beyond 65504, the most that the type holds; use bf16 or tf32")
+        return clipped
 
 
 class Lane:
@@ -47,8 +77,10 @@ class Lane:
         self.device, self._way = device, way
         stream: Any = torch.cuda.Stream
         self._streams = [stream(device) for _ in range(3)] if device.type == "cuda" else None
-        self._slots = [_Slot(torch.zeros(2, dtype=torch.int32, device=device)) for _ in range(IN_FLIGHT)]
+        self._slots = [_slot(device) for _ in range(IN_FLIGHT)]
         self._turn = 0
+        if self._streams:
+            torch.cuda.synchronize(device)  # weights were made ready on a stream that these do not wait for
 
     def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Callable[[], int]:
         """Send a region on its way; what is returned waits for it, and returns how many values were lost.
@@ -61,8 +93,8 @@ class Lane:
         """
         slot = self._slots[self._turn % IN_FLIGHT]
         self._turn += 1
-        if slot.done is not None:
-            slot.done.synchronize()
+        if slot.last is not None:
+            slot.last.wait()
         with self._stream(0):
             on_device = _sent(slot, source, self.device)
         self._order(0, 1)
@@ -73,18 +105,12 @@ class Lane:
         self._order(1, 2)
         with self._stream(2):
             bits(out).copy_(result, non_blocking=True)
-            lost = slot.lost.to("cpu", non_blocking=True)
-            done = slot.done = self._streams[2].record_event() if self._streams else None
+            slot.told.copy_(slot.lost, non_blocking=True)
+            if self._streams is not None:
+                self._streams[2].record_event(slot.done)
 
-        def finish() -> int:
-            if done is not None:
-                done.synchronize()
-            clipped, overflowed = lost.tolist()
-            if overflowed:
-                raise DataError("precision fp16: a sum is beyond 65504, the most that the type holds; use bf16 or tf32")
-            return int(clipped)
-
-        return finish
+        slot.last = _Return(slot)
+        return slot.last
 
     def let_go(self) -> None:
         """Wait for what is under way, and give its memory back."""
@@ -102,6 +128,16 @@ class Lane:
         """What comes on one stream waits for what is on another."""
         if self._streams is not None:
             self._streams[then].wait_stream(self._streams[first])
+
+
+def _slot(device: torch.device) -> _Slot:
+    event: Any = torch.cuda.Event
+    on_cuda = device.type == "cuda"
+    return _Slot(
+        torch.zeros(2, dtype=torch.int32, device=device),
+        torch.zeros(2, dtype=torch.int32, pin_memory=on_cuda),
+        event(blocking=True) if on_cuda else None,  # who waits leaves the processor to those who read and write
+    )
 
 
 def _sent(slot: _Slot, source: NDArray[np.floating], device: torch.device) -> torch.Tensor:
