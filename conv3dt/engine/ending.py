@@ -65,6 +65,11 @@ def function_of(layer: Layer, text: str, device: torch.device) -> Function:
     return partial(function, **numbers) if numbers else function
 
 
+def offsets(bias: NDArray[np.floating], device: torch.device, kind: torch.dtype) -> torch.Tensor:
+    """Return the bias on a device, to be added to ``(filters, z, y, x)``."""
+    return torch.from_numpy(np.array(bias)).to(device, kind).view(-1, 1, 1, 1)
+
+
 def note_overflow(source: torch.Tensor, values: torch.Tensor, lost: torch.Tensor) -> None:
     """Add to ``lost[1]`` whether values of 16 bits are infinite though no voxel of the source is."""
     if values.dtype == torch.float16:

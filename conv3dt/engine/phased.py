@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from conv3dt.engine.ending import Ending, ending_of, note_overflow
+from conv3dt.engine.ending import Ending, ending_of, note_overflow, offsets
 from conv3dt.engine.finish import Storage
 from conv3dt.engine.phases import tap_places
 from conv3dt.geometry import Phase
@@ -50,11 +50,10 @@ class Phased:
         """Put the weights of each phase on the device, for a layer whose axes are in walk order."""
         compute = torch.float64 if storage.compute_dtype == np.float64 else torch.float32
         self._type = compute if compute == torch.float64 else TYPES.get(precision, compute)
-        self._layer, self._strides = layer, [axis.stride for axis in layer.config.axes]
+        self._layer, self._compute, self._strides = layer, compute, [axis.stride for axis in layer.config.axes]
         self._ending: Ending = ending_of(layer, storage, device)
         kernel = torch.from_numpy(np.ascontiguousarray(layer.kernel)).to(compute)
-        bias = torch.zeros(layer.filters) if layer.bias is None else torch.from_numpy(np.array(layer.bias))
-        self._bias = bias.to(device, compute).view(-1, 1, 1, 1)
+        self._bias = None if layer.bias is None else offsets(layer.bias, device, compute)
         self._groups = [self._group(places, phases, kernel, device) for places, phases in _grouped(layer).items()]
 
     def _group(
@@ -107,7 +106,8 @@ class Phased:
         """``(filters, z, y, x)`` of one phase, in float32 or float64."""
         filters = self._layer.filters
         found = values[(slice(None), slice(number * filters, (number + 1) * filters), *map(slice, cells))]
-        return (found[:, 0] if self._layer.per_channel else found[0]) + self._bias  # which is of float32, or 64
+        found = found[:, 0] if self._layer.per_channel else found[0]
+        return found.to(self._compute) if self._bias is None else found + self._bias  # which is of that type
 
 
 def _grouped(layer: Layer) -> dict[tuple[tuple[int, ...], ...], list[tuple[Phase, ...]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from conv3dt.engine.ending import ending_of, note_overflow
+from conv3dt.engine.ending import ending_of, note_overflow, offsets
 from conv3dt.engine.finish import Storage
 from conv3dt.engine.phased import TYPES
 from conv3dt.layer.concrete import Layer
@@ -25,8 +25,7 @@ class Transposed:
         self._ending = ending_of(layer, storage, device)
         kernel = torch.from_numpy(np.ascontiguousarray(layer.kernel.transpose(4, 3, 0, 1, 2)))
         self._weight = kernel.to(device, self._type).contiguous(memory_format=torch.channels_last_3d)
-        bias = torch.zeros(layer.filters) if layer.bias is None else torch.from_numpy(np.array(layer.bias))
-        self._bias = bias.to(device, compute).view(-1, 1, 1, 1)
+        self._bias = None if layer.bias is None else offsets(layer.bias, device, compute)
 
     def run(self, source: torch.Tensor, out: torch.Tensor, lost: torch.Tensor) -> None:
         """Compute ``out (filters, z, y, x)`` from ``source (channels, z, y, x)``; see `Fused.run`.
@@ -45,4 +44,5 @@ class Transposed:
         )
         note_overflow(source, values, lost)
         values = values[:, 0] if self._layer.per_channel else values[0]
-        self._ending.store(values.to(self._compute) + self._bias, out, lost)
+        values = values.to(self._compute) if self._bias is None else values + self._bias  # which is of that type
+        self._ending.store(values, out, lost)
