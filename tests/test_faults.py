@@ -768,6 +768,7 @@ def test_a_run_that_waits_for_its_neighbours_can_be_stopped(tmp_path: Path, pack
     stalled.stdin.flush()
     words = command("upsample", source, "-", "-q", "--out-format", "nii.gz" if packed else "nii", "--scale", "4")
     unread = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert unread.stdout is not None
     assert select.select([unread.stdout], [], [], 60)[0]  # it has begun, and so has the other, which took what it got
     time.sleep(0.5)
     for run in (stalled, unread):
