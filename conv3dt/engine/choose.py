@@ -160,7 +160,7 @@ class Choice:
         )  # fmt: skip
 
     def tried_out(self, layer: Layer, storage: Storage) -> str | None:
-        """Compute one cell on each device, before any data are read; return the way by which it is done.
+        """Compute a few cells on each device, before any data are read; return the way by which it is done.
 
         Raises:
             ArgumentError: a device cannot run the layer.

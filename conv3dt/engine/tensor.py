@@ -24,6 +24,9 @@ from conv3dt.layer.concrete import Layer
 
 Finish = Callable[[], int]
 
+TRIED = 16
+"""Cells along x that are tried out: rows as even as most are, for which Triton compiles a kernel of their own."""
+
 _switches = Lock()
 """Held while torch's switches, which are of the whole process, are as this engine wants them."""
 
@@ -75,18 +78,19 @@ class TensorEngine:
         self._most: int | None = None
 
     def try_out(self) -> None:
-        """Compute one cell on each device, before any data are read.
+        """Compute a few cells on each device, before any data are read.
 
         Raises:
             ArgumentError: a device cannot run the layer.
         """
-        strides = tuple(axis.stride for axis in self.layer.config.axes)
-        low, high = zip(*(axis.sources(0, axis.stride) for axis in self.layer.config.axes), strict=True)
+        axes = self.layer.config.axes
+        shape = axes[0].stride, axes[1].stride, TRIED * axes[2].stride
+        low, high = zip(*(axis.sources(0, n) for axis, n in zip(axes, shape, strict=True)), strict=True)
         channels = 1 if self.layer.per_channel else self.layer.channels
         filters = 1 if self.layer.argmax else channels if self.layer.per_channel else self.layer.filters
         for lane in self._lanes:
             source = np.zeros((channels, *(b - a for a, b in zip(low, high, strict=True))), self.compute_dtype)
-            out = np.empty((filters, *strides), self.storage.dtype)
+            out = np.empty((filters, *shape), self.storage.dtype)
             with self._telling(lane.device), self._switched():
                 lane.start(source, out)()
 
