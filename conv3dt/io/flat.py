@@ -1,4 +1,7 @@
-"""How are boxes read from and written to a flat array in a file?  Few long runs by offset, many short ones by map."""
+"""How are boxes read from and written to a flat array in a file?  Few long runs by offset, many short ones together.
+
+Nothing is read through a memory map: somebody may cut the file meanwhile, and that would end the process.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from conv3dt.errors import DataError
 from conv3dt.io.volume import Index
 
 MOST_RUNS, MOST_LONG_RUNS, LONG_BYTES = 64, 2**16, 16 * 2**10
-"""Above so many contiguous runs, or so many long ones, a box goes through a memory map of its range.
+"""Above so many contiguous runs, or so many long ones, neighbours are read at once with what lies between, and a box is
+written through a memory map of its range: that file is ours, and has all its room already."""
 
-A map counts as memory of the process, as much as it touches and what the system reads around it.
-"""
+APART = 64 * 2**10
+"""Bytes from one run to the next up to which it costs less to read what lies between than to begin anew."""
 
 
 class FlatArray:
@@ -30,22 +34,19 @@ class FlatArray:
         block = np.empty([part.stop - part.start for part in index], self._dtype)
         runs = self._runs(index)
         if runs is None:
-            block[...] = self._map(index, "r")
+            self._read_together(index, block)
             return block
         view, done = bytes_of(block), 0
         for start, count in runs:
-            while count:
-                got = os.preadv(self._descriptor, [view[done : done + count]], start)
-                if not got:
-                    raise DataError("the file ends before its last voxel")
-                done, start, count = done + got, start + got, count - got
+            self._read_into(view[done : done + count], start)
+            done += count
         return block
 
     def write(self, index: Index, block: NDArray[Any]) -> None:
         """Write a box."""
         runs = self._runs(index)
         if runs is None:
-            self._map(index, "r+")[...] = block
+            self._map(index)[...] = block
             return
         view, done = bytes_of(np.ascontiguousarray(block, self._dtype)), 0
         for start, count in runs:
@@ -58,7 +59,7 @@ class FlatArray:
         axis = len(index) - 1
         while axis > 0 and index[axis].stop - index[axis].start == self._shape[axis]:
             axis -= 1
-        inner = prod(self._shape[axis + 1 :]) * self._dtype.itemsize
+        inner = self._step(axis)
         count = (index[axis].stop - index[axis].start) * inner
         outer = [range(part.start, part.stop) for part in index[:axis]]
         if prod(len(part) for part in outer) > (MOST_RUNS if count < LONG_BYTES else MOST_LONG_RUNS):
@@ -69,12 +70,38 @@ class FlatArray:
         first = starts * self._shape[axis] + index[axis].start
         return [(self._offset + int(start) * inner, count) for start in first]
 
-    def _map(self, index: Index, mode: Any) -> NDArray[Any]:
+    def _read_together(self, index: Index, block: NDArray[Any]) -> None:
+        """Read a box in pieces that lie side by side, with what lies between the runs in each."""
+        level = len(index) - 1
+        while level > 0 and self._step(level - 1) <= APART:
+            level -= 1
+        scratch = np.empty((index[level].stop - index[level].start, *self._shape[level + 1 :]), self._dtype)
+        for place in np.ndindex(*block.shape[:level]):
+            at = 0
+            for n, part, size in zip(place, index, self._shape, strict=False):
+                at = at * size + part.start + n
+            start = (at * self._shape[level] + index[level].start) * self._step(level)
+            self._read_into(bytes_of(scratch), self._offset + start)
+            block[place] = scratch[(slice(None), *index[level + 1 :])]
+
+    def _step(self, axis: int) -> int:
+        """Bytes from one place on an axis to the next."""
+        return prod(self._shape[axis + 1 :]) * self._dtype.itemsize
+
+    def _read_into(self, view: memoryview, start: int) -> None:
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._descriptor, [view[done:]], start + done)
+            if not got:
+                raise DataError("the file ends before its last voxel")
+            done += got
+
+    def _map(self, index: Index) -> NDArray[Any]:
         """Only the range of the slowest axis is mapped, and let go at once: pages do not pile up."""
         step = prod(self._shape[1:]) * self._dtype.itemsize
         start, stop = index[0].start, index[0].stop
-        with os.fdopen(os.dup(self._descriptor), "rb" if mode == "r" else "r+b") as file:
-            mapped = np.memmap(file, self._dtype, mode, self._offset + start * step, (stop - start, *self._shape[1:]))
+        with os.fdopen(os.dup(self._descriptor), "r+b") as file:
+            mapped = np.memmap(file, self._dtype, "r+", self._offset + start * step, (stop - start, *self._shape[1:]))
         return mapped[(slice(0, stop - start), *index[1:])]
 
 
