@@ -380,7 +380,7 @@ def rounded(value: float, dtype: np.dtype[Any], slope: float = 1.0, inter: float
     info = np.iinfo(dtype)
     scaled = (value - inter) / slope
     if np.isnan(scaled):
-        return 0, True
+        return rounded(0.0, dtype, slope, inter)[0], True
     if np.isinf(scaled):
         return int(info.max if scaled > 0 else info.min), True
     nearest = round(scaled)  # half to even, as a whole number of any size

@@ -110,3 +110,25 @@ def test_rescale_is_for_integers(run: Run, tmp_path: Path) -> None:
     assert (done.code, "rescale is for integers" in done.complaint) == (2, True)
     assert run("upsample", source, tmp_path / "b.nii", "--rescale").code == 0
     assert nibabel.load(tmp_path / "b.nii").get_data_dtype() == np.int16
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint8"])
+@pytest.mark.parametrize("least", [-500.0, 1000.0])
+def test_nan_is_stored_as_what_is_nearest_to_nought(run: Run, tmp_path: Path, dtype: str, least: float) -> None:
+    """Whatever the intercept: a background of NaN would else come out as the middle of the range."""
+    volume = np.random.default_rng(0).uniform(least, 3000, (6, 7, 8)).astype(np.float32)
+    volume[:3] = np.nan
+    save_nifti(tmp_path / "a.nii", volume, np.eye(4))
+    done = run("upsample", tmp_path / "a.nii", tmp_path / "b.nii", "--dtype", dtype, "--rescale", "--kernel", "nearest")
+    assert done.code == 0, done.err
+    made, slope = load(tmp_path / "b.nii"), done_slope(tmp_path / "b.nii")
+    assert len(np.unique(made[:6])) == 1
+    if least < 0:
+        assert abs(made[0, 0, 0]) <= slope / 2
+    else:
+        assert made[0, 0, 0] <= made[6:].min()
+
+
+def done_slope(path: Path) -> float:
+    """The slope in a file's header."""
+    return float(np.frombuffer(path.read_bytes()[112:116], "<f4")[0])

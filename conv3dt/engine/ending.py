@@ -39,7 +39,7 @@ class Ending:
         low, high = (float(limit) for limit in float_limits(storage, np.dtype(storage.compute_dtype)))
         scaled = ((values - storage.inter) * (1 / storage.slope)).round()
         lost[0] += ((scaled < low) | (scaled > high) | scaled.isnan()).sum()
-        whole = scaled.nan_to_num(nan=0.0, posinf=inf, neginf=-inf).clamp(low, high)
+        whole = scaled.nan_to_num(nan=storage.nought, posinf=inf, neginf=-inf).clamp(low, high)
         if storage.dtype.name in SIGNED:
             whole = torch.where(whole > high // 2, whole - 2.0 ** (8 * storage.dtype.itemsize), whole)
         out.copy_(whole)

@@ -26,6 +26,14 @@ class Storage:
         return int(info.min), int(info.max)
 
     @property
+    def nought(self) -> float:
+        """The stored number nearest to the value 0, which takes the place of NaN; of floats 0."""
+        if self.limits is None:
+            return 0.0
+        low, high = float_limits(self, self.compute_dtype)
+        return float(np.clip(np.rint((0.0 - self.inter) * (1 / self.slope)), low, high))
+
+    @property
     def compute_dtype(self) -> np.dtype[np.floating]:
         """float32 where that holds every stored value exactly, else float64."""
         wide = (self.dtype.itemsize >= 4 and self.dtype.kind in "iu") or self.dtype == np.float64
@@ -47,7 +55,7 @@ def float_limits(storage: Storage, dtype: DTypeLike) -> tuple[np.floating, np.fl
 def store(values: NDArray[np.floating], storage: Storage, out: NDArray[np.generic]) -> int:
     """Write ``values`` as stored numbers into ``out``; return how many were clipped or not a number.
 
-    Integers are rounded half to even and clipped, never wrapped; NaN becomes 0.
+    Integers are rounded half to even and clipped, never wrapped; NaN becomes the value 0.
     """
     if storage.limits is None:
         out[...] = values
@@ -57,7 +65,7 @@ def store(values: NDArray[np.floating], storage: Storage, out: NDArray[np.generi
         scaled = np.rint((values - values.dtype.type(storage.inter)) * values.dtype.type(1 / storage.slope))
     lost = np.isnan(scaled)
     clipped = int(np.count_nonzero(lost | (scaled < low) | (scaled > high)))
-    scaled[lost] = 0
+    scaled[lost] = storage.nought
     np.clip(scaled, low, high, out=scaled)
     out[...] = scaled
     return clipped

@@ -50,7 +50,7 @@ class Fused:
         self._bias = self._on(device, np.zeros(1) if layer.bias is None else layer.bias)
         self._alpha = self._on(device, np.zeros(1) if layer.alpha is None else layer.alpha)
         low, high = float_limits(storage, self._compute)
-        self._numbers = self._on(device, np.array([1 / storage.slope, storage.inter, low, high]))
+        self._numbers = self._on(device, np.array([1 / storage.slope, storage.inter, low, high, storage.nought]))
 
     def _on(self, device: torch.device, values: Any) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, self._compute)).to(device)

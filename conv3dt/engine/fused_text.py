@@ -160,6 +160,7 @@ def _begin(recipe: Recipe) -> Iterator[str]:
     if recipe.integer:
         yield "slope, inter = tl.load(numbers), tl.load(numbers + 1)"
         yield "low, high = tl.load(numbers + 2), tl.load(numbers + 3)"
+        yield "nought = tl.load(numbers + 4)"
         yield "count = tl.zeros([BX], tl.int32)"
     if recipe.bias:
         yield f"offset = tl.load(bias{place})"
@@ -270,7 +271,7 @@ def _ended(recipe: Recipe, name: str) -> Iterator[str]:
     if recipe.integer:
         half = HALF[recipe.compute]
         yield f"{name} = ({name} - inter) * slope"
-        yield f"near = tl.minimum(tl.maximum(tl.where({name} == {name}, {name}, 0.0), low - 1.0), high + 1.0)"
+        yield f"near = tl.minimum(tl.maximum(tl.where({name} == {name}, {name}, nought), low - 1.0), high + 1.0)"
         yield f"near = (near + {half!r}) - {half!r}"
         yield f"lost_{name} = ({name} != {name}) | (near < low) | (near > high)"
         whole = recipe.compute.replace("fp", "int")  # what is stored are its lowest bits, with a sign or without

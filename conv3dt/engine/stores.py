@@ -81,17 +81,22 @@ class Stores:
 
     def _rounded(self, value: Value) -> Value:
         """The stored number of a value, before its limits are looked at; floats stay as they are."""
-        sheet, recipe = self.sheet, self.recipe
+        recipe = self.recipe
         if recipe.limits is None:
             return value
         if recipe.scaled:
             value = (value - self.shift) * self.scale
-        rint = sheet.call(value.type, f"llvm.rint.{value.type.short}", (value.type, value.name))
-        return Value(sheet, value.type, rint)
+        return self._nearest(value)
+
+    def _nearest(self, value: Value) -> Value:
+        """To the nearest whole number, half to even."""
+        rint = self.sheet.call(value.type, f"llvm.rint.{value.type.short}", (value.type, value.name))
+        return Value(self.sheet, value.type, rint)
 
     def _within_limits(self, values: Vectors, block: Block) -> Vectors:
-        """NaN becomes 0.  What changed is counted, if anything did, and if it was not computed before."""
+        """NaN becomes the value 0.  What changed is counted, if anything did, and if it was not computed before."""
         low, high = self.recipe.limits or (0.0, 0.0)
+        nought = self._nought(low, high)
         within, lost = [], []
         for r, of in enumerate(values):
             near = [where(value < low, low, where(value > high, high, value)) for value in of]
@@ -101,9 +106,16 @@ class Stores:
             if block.again is not None:
                 changed = [each & self._from(block.again, u) for u, each in enumerate(changed)]
             lost += changed
-            within.append([where(value.is_nan(), 0.0, clipped) for value, clipped in zip(of, near, strict=True)])
+            within.append([where(value.is_nan(), nought, clipped) for value, clipped in zip(of, near, strict=True)])
         self._count(lost)
         return within
+
+    def _nought(self, low: float, high: float) -> Value | float:
+        """The stored number of the value 0."""
+        if not self.recipe.scaled:
+            return 0.0
+        number = self._nearest(self.shift * self.scale * -1.0)
+        return where(number < low, low, where(number > high, high, number))
 
     def _from(self, count: str, vector: int) -> Value:
         """Lanes with a number of at least ``count``, the lanes of the vectors before counted too."""

@@ -113,7 +113,7 @@ def misses(stored: NDArray[np.generic], ends: Ends, storage: Storage, precision:
     inside = (least <= found) & (found <= greatest)
     parts = np.where(inside, np.fmin(np.nan_to_num(used), 1.0), beyond)
     parts = np.where(np.isnan(found) | (~inside & np.isnan(distance)), MOST, parts)
-    stands_for_nan = np.isnan(found) if storage.limits is None else found == 0
+    stands_for_nan = np.isnan(found) if storage.limits is None else found == storage.nought
     parts = np.where(nan, np.where(stands_for_nan, 0.0, MOST), parts)
     return np.where(unclaimed, 0.0, parts)
 
