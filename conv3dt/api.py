@@ -67,6 +67,7 @@ def upsample(
     data_format: str | None = None,
     align: str = "kernel",
     dtype: Any = None,
+    nan: str = "keep",
     precision: str = "fp32",
     device: str = "auto",
     threads: int | None = None,
@@ -86,6 +87,7 @@ def upsample(
         align: how an image's affine follows: ``kernel``, ``centroid``, ``edge`` or ``origin`` (`affine.place`).
         dtype: ``float32``, ``float64``, ``int16``, ``uint8``, ``uint16`` or ``same``.  Integers are rounded half to
             even and clipped, never wrapped.  Default: ``same`` for kernel ``nearest``, else ``float32``.
+        nan: ``keep``, ``zero`` or ``error``: what becomes of NaN and infinite voxels.
         precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``: in which many channels are multiplied on a GPU; sums are
             of float32 in all of them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``cuda:all`` (every GPU takes regions) or ``mps``.
@@ -133,6 +135,7 @@ def upsample(
         tile=tile,
         limits=_limits(threads, max_memory, max_vram),
         precision=precision,
+        nan=nan,
     )
     result = arrays.matching(out, job.target)
     if out is not None and np.may_share_memory(out, volume):

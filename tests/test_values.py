@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import conv3dt
+from conv3dt.errors import DataError
 from tests.conftest import Run, listing, load, save_nifti, whole_numbers
 
 
@@ -132,3 +133,12 @@ def test_nan_is_stored_as_what_is_nearest_to_nought(run: Run, tmp_path: Path, dt
 def done_slope(path: Path) -> float:
     """The slope in a file's header."""
     return float(np.frombuffer(path.read_bytes()[112:116], "<f4")[0])
+
+
+def test_arrays_have_the_same_rules() -> None:
+    x = np.array([[[1.0, np.nan, 3.0]]], np.float32)
+    assert np.isnan(conv3dt.upsample(x, scale=(1, 1, 2), kernel="nearest")).sum() == 2
+    zeroed = conv3dt.upsample(x, scale=(1, 1, 2), kernel="nearest", nan="zero")
+    np.testing.assert_array_equal(zeroed[0, 0], [1, 1, 0, 0, 3, 3])
+    with pytest.raises(DataError, match="not a number|not finite|NaN"):
+        conv3dt.upsample(x, scale=2, nan="error")
