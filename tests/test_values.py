@@ -140,5 +140,5 @@ def test_arrays_have_the_same_rules() -> None:
     assert np.isnan(conv3dt.upsample(x, scale=(1, 1, 2), kernel="nearest")).sum() == 2
     zeroed = conv3dt.upsample(x, scale=(1, 1, 2), kernel="nearest", nan="zero")
     np.testing.assert_array_equal(zeroed[0, 0], [1, 1, 0, 0, 3, 3])
-    with pytest.raises(DataError, match="not a number|not finite|NaN"):
+    with pytest.raises(DataError, match=r"not a number|not finite|NaN"):
         conv3dt.upsample(x, scale=2, nan="error")
