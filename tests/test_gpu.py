@@ -15,8 +15,8 @@ import conv3dt
 from conv3dt.engine.tensor import TensorEngine
 from conv3dt.engine.ways import WAYS
 from tests.conftest import Run, save_nifti
+from tests.regions import FLOAT32, computed, layer_of, region
 from tests.test_engines import Setting
-from tests.test_fused import FLOAT32, computed, layer_of, region
 from tests.test_lanes import check_within
 
 pytestmark = pytest.mark.gpu

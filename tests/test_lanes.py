@@ -38,8 +38,8 @@ from conv3dt.request import LayerRequest
 from conv3dt.resources import Resources
 from tests.benchmarks import gpu
 from tests.conftest import Run, chosen, listing, only, save_nifti, whole_numbers
+from tests.regions import FLOAT32, computed, layer_of, region
 from tests.test_engines import Setting, a_setting
-from tests.test_fused import FLOAT32, computed, layer_of, region
 
 Array = NDArray[Any]
 MANY = Setting((3, 3, 3), (2, 2, 2), padding="same", channels=4, filters=5)
