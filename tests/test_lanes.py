@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import conv3dt
+from conv3dt.engine import host
 from conv3dt.engine.choose import IN_FLIGHT, Choice, choose
 from conv3dt.engine.finish import Storage
 from conv3dt.engine.lane import Lane
@@ -146,6 +147,36 @@ def test_files_and_batches_of_volumes_pass_too(tmp_path: Path) -> None:
                 made[name, form] = (tmp_path / f"{name}.{form}").read_bytes()
     for form in ("nii", "nii.gz", "h5"):
         assert made["two", form] == made["direct", form]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_pinned_has_its_pages_to_itself_and_is_let_go(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver is told of whole pages, and of none twice; here one that only takes notes."""
+    held: dict[int, int] = {}
+
+    class Driver:
+        @staticmethod
+        def cudaHostRegister(address: int, size: int, flags: int) -> int:
+            assert (address % host.PAGE, size % host.PAGE, flags) == (0, 0, host.PORTABLE)
+            assert all(address + size <= other or other + length <= address for other, length in held.items())
+            held[address] = size
+            return int(refused)
+
+        @staticmethod
+        def cudaHostUnregister(address: int) -> int:
+            del held[address]
+            return 0
+
+    monkeypatch.setattr(host, "_driver", Driver)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    pinned = host.PinnedMemory("cpu")
+    arrays = [pinned.take(count, np.dtype(kind)) for count in (1, 1000, 1024, 10**6) for kind in ("f4", "u1", "f8")]
+    for number, array in enumerate(arrays):
+        assert not array.any()
+        array[...] = number
+    assert all((array == number).all() for number, array in enumerate(arrays))
+    pinned.close()
+    assert len(held) == (len(arrays) if refused else 0)
 
 
 # Too little memory.
