@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -27,6 +25,7 @@ from conv3dt.report import ProofFacts
 from conv3dt.request import LayerRequest
 from conv3dt.resources import Resources
 from conv3dt.settings import Settings
+from conv3dt.unbroken import unbroken
 
 if TYPE_CHECKING:
     Start = Callable[[int], Callable[[int], None]]
@@ -245,17 +244,9 @@ def _check_unchanged(path: str, before: tuple[int, ...] | None) -> None:
 
 
 def _named(sink: Sink, leaving: AbstractContextManager[None]) -> None:
-    """Give record and output their names: both or none, for signals come to the main thread only."""
-
-    def name() -> None:
-        with leaving:
-            sink.publish()
-
-    if threading.current_thread() is not threading.main_thread():
-        name()
-        return
-    with ThreadPoolExecutor(1, "conv3dt-name") as pool:
-        pool.submit(name).result()
+    """Give record and output their names: both or none."""
+    with unbroken(), leaving:
+        sink.publish()
 
 
 def _journal(wanted: FileRun, job: Job, pending: PendingFile | None) -> Journal | None:

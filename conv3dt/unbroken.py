@@ -1,4 +1,4 @@
-"""What may a stop not break off?  Calls of a C library that calls back into Python: it would go on without us."""
+"""What may a stop not break off?  Calls of a C library that calls back into Python, and what belongs together."""
 
 from __future__ import annotations
 
