@@ -118,5 +118,12 @@ def left_behind(path: str) -> int:
     """Return the bytes that a killed run for an output left beside it, which the next one uses or sweeps away."""
     target = Path(paths.split(path)[0]).resolve()
     end = os.fsencode(target.name)[-MOST_NAME:].decode(errors="ignore")
-    found = (os.stat(name) for name in glob(f"{escape(str(target.parent / (PREFIX + end)))}*"))
-    return sum(each.st_blocks * 512 for each in found)
+    return sum(_blocks(name) for name in glob(f"{escape(str(target.parent / (PREFIX + end)))}*"))
+
+
+def _blocks(path: str) -> int:
+    """The bytes that a file takes; none if it is gone, for a run beside this one may be done with it."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except OSError:
+        return 0

@@ -845,3 +845,11 @@ def test_stopped_at_25_random_moments_a_batch_is_clean_and_finished_by_the_same_
         for path in (tmp_path / "whole").glob("*.nii*"):
             assert sha256(path) == sha256(up / path.name)
         shutil.rmtree(up)
+
+
+def test_a_passing_file_that_is_gone_by_the_time_it_is_looked_at(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run for the same output, which was counted among what is left behind, comes to its end."""
+    gone = str(scan.parent / "out" / f"{PREFIX}b.nii")
+    monkeypatch.setattr("conv3dt.disk.glob", lambda pattern: [gone])
+    conv3dt.upsample_file(scan, scan.parent / "out" / "b.nii")
+    assert listing(scan.parent / "out") == ["b.nii"]
