@@ -74,6 +74,9 @@ def print_devices(found: list[dict[str, Any]]) -> None:
     """Print devices as a table on stdout: name, memory, what each would be used for."""
     width = max(len(each["name"]) for each in found)
     for each in found:
+        if not each["precisions"]:
+            click.echo(f"{each['name']:<{width}}  {each['note']}")
+            continue
         memory = f"{_bytes(each['free_bytes'])} of {_bytes(each['memory_bytes'])} free"
         click.echo(f"{each['name']:<{width}}  {each['title']}, {memory}")
         used = f"few channels: {each['few']}; many: {each['many']} in {', '.join(each['precisions'])}"

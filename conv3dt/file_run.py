@@ -253,7 +253,7 @@ def _journal(wanted: FileRun, job: Job, pending: PendingFile | None) -> Journal 
     """The journal of a run that can be gone on with: not of a pipe."""
     if pending is None or wanted.input == PIPE:
         return None
-    where = f"{job.choice.device} {job.choice.way}"  # another engine rounds otherwise
+    where = " ".join(filter(None, (job.choice.device, job.choice.way)))  # whose numbers are those of a run
     return Journal(pending.sibling("journal"), f"{job_hash(job)} {where} {glance(wanted.input)}")
 
 

@@ -137,8 +137,7 @@ def make_job(
         layer.config, layer.channels, voxels * many, device=device, threads=limits.threads, precision=precision,
         max_vram=limits.max_vram,
     )  # fmt: skip
-    if choice.engine == "tensor":
-        choice = replace(choice, way=choice.tried_out(walked, storage))
+    choice = choice.tried_out(walked, storage)
     demand = Demand(
         channels=layer.channels * many,
         filters=target.channels,

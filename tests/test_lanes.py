@@ -27,7 +27,7 @@ from conv3dt.engine.lane import Lane
 from conv3dt.engine.phased import Phased
 from conv3dt.engine.precision import PRECISIONS, relative_bound
 from conv3dt.engine.tensor import TensorEngine
-from conv3dt.engine.ways import way_of
+from conv3dt.engine.ways import ways_of
 from conv3dt.errors import ArgumentError, DataError, DeviceError, DoesNotFitError
 from conv3dt.io.array import ArraySink, ArraySource, info
 from conv3dt.job import make_job
@@ -354,12 +354,12 @@ def test_a_self_check_knows_the_precision(tmp_path: Path, monkeypatch: Any) -> N
 
 
 def test_the_same_layer_always_goes_the_same_way() -> None:
-    assert way_of(layer_of(ONE), "cuda") == "fused"
-    assert way_of(layer_of(MANY), "cuda") == "phased"
-    assert way_of(layer_of(Setting((2, 2, 2), (2, 2, 2), channels=8, filters=8)), "mps") == "phased"
-    assert way_of(layer_of(MANY), "cpu") == "transposed"
-    assert way_of(layer_of(Setting((5, 5, 5), (5, 5, 5), channels=8, filters=8)), "cuda") == "phased"
-    assert way_of(layer_of(Setting((6, 6, 6), (5, 5, 5), channels=8, filters=8)), "cuda") == "transposed"
+    assert ways_of(layer_of(ONE), "cuda")[0] == "fused"
+    assert ways_of(layer_of(MANY), "cuda")[0] == "phased"
+    assert ways_of(layer_of(Setting((2, 2, 2), (2, 2, 2), channels=8, filters=8)), "mps")[0] == "phased"
+    assert ways_of(layer_of(MANY), "cpu")[0] == "transposed"
+    assert ways_of(layer_of(Setting((5, 5, 5), (5, 5, 5), channels=8, filters=8)), "cuda")[0] == "phased"
+    assert ways_of(layer_of(Setting((6, 6, 6), (5, 5, 5), channels=8, filters=8)), "cuda")[0] == "transposed"
 
 
 def test_auto_says_what_it_weighed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from conv3dt.engine.devices import SPARED, check_device, cuda_count, find, free_memory, has_nvidia
+from conv3dt.errors import ArgumentError, DoesNotFitError
 from conv3dt.layer.config import LayerConfig
 from conv3dt.plan import MOST_VALUES
 
@@ -89,6 +90,7 @@ class Choice:
         threads, reason: of the CPU, and in words.
         precision: of `precision.PRECISIONS`, in which many channels are multiplied; way: of `ways.WAYS`, None chooses.
         max_vram: bytes of each device that may be taken, if somebody said; free_vram: that are free.
+        asked: whether the device was named.
     """
 
     engine: str
@@ -99,6 +101,7 @@ class Choice:
     way: str | None = None
     max_vram: int | None = None
     free_vram: int | None = None
+    asked: bool = True
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -159,18 +162,36 @@ class Choice:
             max_vram=self.max_vram,
         )  # fmt: skip
 
-    def tried_out(self, layer: Layer, storage: Storage) -> str | None:
-        """Compute a few cells on each device, before any data are read; return the way by which it is done.
+    def tried_out(self, layer: Layer, storage: Storage) -> Choice:
+        """Compute a few cells on each device, before any data are read; return the choice with the way that does it.
+
+        A way that does not run there, as Triton where it has no compiler, makes room for the next.  Where the device
+        was not asked for, the CPU stands in.
 
         Raises:
-            ArgumentError: a device cannot run the layer.
+            ArgumentError: a device cannot run the layer; DoesNotFitError: it has no room for it.
         """
         if self.engine == "direct":
-            return None
-        engine: Any = self.build(layer, storage)
+            return self
+        from conv3dt.engine.ways import ways_of
+
+        wide, kind = storage.compute_dtype.itemsize == 8, self.devices[0].partition(":")[0]
+        found, failed = self, []
+        for way in (self.way,) if self.way else ways_of(layer, kind, wide=wide):
+            try:
+                found._try(way, layer, storage)
+                return replace(found, way=way)
+            except (ArgumentError, DoesNotFitError) as error:
+                failed.append(error)
+                found = replace(found, reason=f"{found.reason}; not {way}: {error}")
+        if self.asked:
+            raise failed[0]
+        return Choice("direct", "cpu", self.threads, f"{self.reason}; {failed[0]}")
+
+    def _try(self, way: str, layer: Layer, storage: Storage) -> None:
+        engine: Any = replace(self, way=way).build(layer, storage)
         try:
             engine.try_out()
-            return str(engine.way)
         finally:
             engine.close()
 
@@ -194,10 +215,11 @@ def choose(
     """Return the engine for ``voxels`` output voxels (all volumes together).
 
     Raises:
-        ArgumentError: the device is not there.
+        ArgumentError: the device is not there, or cannot be used.
     """
     name = check_device(device)
-    if name == "auto":
+    asked = name != "auto"
+    if not asked:
         name, reason = _weighed(config, channels, voxels, threads)
     elif name == "cpu":
         reason = f"asked for; {_work(config, channels, voxels, threads)}"
@@ -205,10 +227,15 @@ def choose(
         reason = "asked for"
     if name == "cpu":
         return Choice("direct", "cpu", threads, reason)
-    devices = find(name)
-    known = [free for free in map(free_memory, devices) if free is not None]
+    try:
+        devices = find(name)
+        known = [free for free in map(free_memory, devices) if free is not None]
+    except ArgumentError as error:
+        if asked:
+            raise
+        return Choice("direct", "cpu", threads, f"{reason}; {error}")
     return Choice(
-        "tensor", ", ".join(devices), threads, reason, precision, None, max_vram, min(known, default=None)
+        "tensor", ", ".join(devices), threads, reason, precision, None, max_vram, min(known, default=None), asked
     )  # fmt: skip
 
 

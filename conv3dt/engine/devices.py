@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import warnings
 from dataclasses import dataclass
 
 from conv3dt.errors import ArgumentError
@@ -24,7 +25,7 @@ class DeviceFacts:
     Attributes:
         name: for ``--device``; title: what its maker calls it.
         memory_bytes, free_bytes: of the device; of the machine, for the CPU.
-        precisions: that many channels can be multiplied in.
+        precisions: that many channels can be multiplied in; none if the device cannot be used.
         few, many: by which way layers of few and of many channels are computed.
         note: what is in the way, if something is.
     """
@@ -60,10 +61,12 @@ def has_nvidia() -> bool:
 
 
 def cuda_count() -> int:
-    """Return how many CUDA devices torch sees."""
+    """Return how many CUDA devices torch sees; what it says of a driver that is too old is told by `find`."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def find(name: str) -> tuple[str, ...]:
@@ -92,12 +95,24 @@ def find(name: str) -> tuple[str, ...]:
 
 
 def free_memory(name: str) -> int | None:
-    """Return the free bytes of a device's own memory; None where it has none."""
-    if not name.startswith("cuda"):
-        return None
+    """Return the free bytes of a device's own memory; None where it has none.
+
+    Raises:
+        ArgumentError: the device cannot be used: its memory is full, or it is another program's alone.
+    """
+    return _memory(name)[0] if name.startswith("cuda") else None
+
+
+def _memory(name: str) -> tuple[int, int]:
+    """Free and all bytes; the first question that a CUDA device must answer."""
     import torch
 
-    return int(torch.cuda.mem_get_info(name)[0])
+    try:
+        free, total = torch.cuda.mem_get_info(name)
+    except (RuntimeError, AssertionError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ArgumentError(f"device {name} cannot be used: {lines[0]}; use another device, or cpu") from error
+    return int(free), int(total)
 
 
 def title(name: str) -> str:
@@ -127,7 +142,10 @@ def _cuda(name: str) -> DeviceFacts:
 
     from conv3dt.engine.ways import has_triton
 
-    free, total = torch.cuda.mem_get_info(name)
+    try:
+        free, total = _memory(name)
+    except ArgumentError as error:
+        return DeviceFacts(name, "a CUDA device", 0, 0, (), "-", "-", str(error))
     capability = torch.cuda.get_device_capability(name)
     precisions = ["fp32"]
     if torch.version.hip or capability >= SHORT_SINCE:
@@ -153,7 +171,12 @@ def _why_none(count: int) -> str:
 
     if torch.version.cuda is None and torch.version.hip is None:
         return f" (torch {torch.__version__} was built without CUDA)"
-    return "" if has_nvidia() else " (no NVIDIA driver is loaded)"
+    if not has_nvidia():
+        return " (no NVIDIA driver is loaded)"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.is_available()
+    return f" ({str(said[0].message).splitlines()[0]})" if said else ""
 
 
 def _processor() -> str:

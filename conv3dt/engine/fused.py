@@ -14,7 +14,7 @@ import torch
 
 from conv3dt.engine.ending import ending_of
 from conv3dt.engine.finish import Storage, float_limits
-from conv3dt.engine.fused_text import Recipe, can_be, kernel_text, written
+from conv3dt.engine.fused_text import Recipe, kernel_text, taps_of
 from conv3dt.layer.activation import activation_parts
 from conv3dt.layer.concrete import Layer
 
@@ -34,11 +34,10 @@ class Fused:
         """Write the kernel for a layer whose axes are in walk order, and put its numbers on the device."""
         self._layer, self._compute = layer, storage.compute_dtype
         within, wide = _ends_within(layer, storage), self._compute == np.float64
-        one = layer.channels == layer.filters == 1
         self._ending = None if within else ending_of(layer, storage, device)
         self._recipe = Recipe(
             layer.config.axes,
-            written(layer.kernel[..., 0, 0]) if one and not wide else None,
+            taps_of(layer, wide=wide),
             "fp64" if wide else "fp32",
             layer.config.activation if within else "linear",
             layer.bias is not None,
@@ -81,11 +80,6 @@ class Fused:
             BX=width, CELLS=recipe.cells, STRIDE=recipe.strides[2], TAPS=prod(self._table.shape[2:]),
             num_warps=width // 32, enable_fp_fusion=False,
         )  # fmt: skip
-
-
-def is_for(layer: Layer) -> bool:
-    """Whether the kernel's text would be short enough for a layer."""
-    return can_be(layer.config.axes, one=layer.channels == layer.filters == 1)
 
 
 def _ends_within(layer: Layer, storage: Storage) -> bool:

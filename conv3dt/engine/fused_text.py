@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from conv3dt.engine.phases import Axes, tap_places
 from conv3dt.geometry import Phase
 from conv3dt.layer.activation import activation_parts
+from conv3dt.layer.concrete import Layer
 
-MOST_PRODUCTS, MOST_HELD = 1024, 64
-"""Products that a kernel's text may have for one cell; outputs of a cell that a loop over channels may hold."""
+MOST_PRODUCTS, MOST_WRITTEN, MOST_HELD = 1024, 512, 64
+"""Products and outputs that a kernel's text may have for one cell, or compiling takes tens of seconds; outputs of a
+cell that a loop over channels may hold."""
 
 AIM = 256
 """Products that are worth a program: kernels with fewer compute several cells along z."""
@@ -71,10 +73,20 @@ def can_be(axes: Axes, *, one: bool) -> bool:
     """Whether a text for these axes would be short enough.
 
     Args:
-        axes: the law of each axis; one: whether there is one channel and one filter.
+        axes: the law of each axis; one: whether it holds the taps too, of one channel and one filter.
     """
     many, held = prod(axis.kernel for axis in axes), prod(axis.stride for axis in axes)
-    return max(many, held) <= MOST_PRODUCTS and (one or held <= MOST_HELD)
+    return many <= MOST_PRODUCTS and held <= (MOST_WRITTEN if one else MOST_HELD)
+
+
+def taps_of(layer: Layer, *, wide: bool) -> tuple[float, ...] | None:
+    """Return the taps of a layer that stand in its text; None if they are read from a table.
+
+    Args:
+        layer: what is computed; wide: whether in float64.
+    """
+    one = layer.channels == layer.filters == 1
+    return written(layer.kernel[..., 0, 0]) if one and not wide else None
 
 
 def written(taps: NDArray[np.floating]) -> tuple[float, ...] | None:

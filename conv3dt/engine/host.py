@@ -23,7 +23,7 @@ class PinnedMemory:
     """Arrays that the CUDA driver may read and write at any time."""
 
     def __init__(self, device: str) -> None:
-        """``device``: one of those that are used; another would be woken only to register memory."""
+        """``device``: one of those that are used; another might be full, or somebody else's."""
         self._device, self._held = torch.device(device), list[NDArray[np.uint8]]()
 
     def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -32,18 +32,18 @@ class PinnedMemory:
         raw = np.zeros(size + PAGE, np.uint8)
         first = -address(raw) % PAGE
         pages = raw[first : first + size]
-        with torch.cuda.device(self._device):
+        with suppress(RuntimeError), torch.cuda.device(self._device):  # of this thread, which may not be the computing
             if int(_driver().cudaHostRegister(address(pages), size, PORTABLE)) == 0:
                 self._held.append(pages)
             else:  # the next launch would find the error, and take it for its own
-                with suppress(RuntimeError):
-                    torch.zeros(1, device=self._device)
+                torch.zeros(1, device=self._device)
         return pages[: count * dtype.itemsize].view(dtype)
 
     def close(self) -> None:
         """Let the driver forget them; none may be in use."""
-        for pages in self._held:
-            _driver().cudaHostUnregister(address(pages))
+        with suppress(RuntimeError), torch.cuda.device(self._device):  # a lost device has forgotten them
+            for pages in self._held:
+                _driver().cudaHostUnregister(address(pages))
         self._held.clear()
 
 

@@ -79,8 +79,8 @@ class Lane:
         self._streams = [stream(device) for _ in range(3)] if device.type == "cuda" else None
         self._slots = [_slot(device) for _ in range(IN_FLIGHT)]
         self._turn = 0
-        if self._streams:
-            torch.cuda.synchronize(device)  # weights were made ready on a stream that these do not wait for
+        if self._streams:  # what was made ready above came on another stream, which these do not wait for
+            torch.cuda.synchronize(device)
 
     def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Callable[[], int]:
         """Send a region on its way; what is returned waits for it, and returns how many values were lost.
@@ -96,7 +96,7 @@ class Lane:
         if slot.last is not None:
             slot.last.wait()
         with self._stream(0):
-            on_device = _sent(slot, source, self.device)
+            on_device = _sent(slot, source, self.device, waits=self._streams is None)
         self._order(0, 1)
         with self._stream(1):
             result = _room(slot, bits(out), self.device)
@@ -104,8 +104,9 @@ class Lane:
             self._way.run(on_device, result, slot.lost)
         self._order(1, 2)
         with self._stream(2):
-            bits(out).copy_(result, non_blocking=True)
-            slot.told.copy_(slot.lost, non_blocking=True)
+            no_wait = self._streams is not None  # without an event to wait for, a copy that is under way is not seen
+            bits(out).copy_(result, non_blocking=no_wait)
+            slot.told.copy_(slot.lost, non_blocking=no_wait)
             if self._streams is not None:
                 self._streams[2].record_event(slot.done)
 
@@ -120,6 +121,8 @@ class Lane:
             slot.source = slot.out = None
         if self._streams:
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def _stream(self, number: int) -> AbstractContextManager[Any]:
         return nullcontext() if self._streams is None else torch.cuda.stream(self._streams[number])
@@ -140,15 +143,20 @@ def _slot(device: torch.device) -> _Slot:
     )
 
 
-def _sent(slot: _Slot, source: NDArray[np.floating], device: torch.device) -> torch.Tensor:
+def span(source: NDArray[np.floating]) -> int:
+    """Return how many items a region takes on a device, with all that lies between its rows."""
+    return 1 + sum((n - 1) * step // source.itemsize for n, step in zip(source.shape, source.strides, strict=True))
+
+
+def _sent(slot: _Slot, source: NDArray[np.floating], device: torch.device, *, waits: bool) -> torch.Tensor:
     """A region on its device, with all that lies between its rows: one copy."""
     steps = [step // source.itemsize for step in source.strides]
-    count = 1 + sum((n - 1) * step for n, step in zip(source.shape, steps, strict=True))
+    count = span(source)
     flat = np.lib.stride_tricks.as_strided(source, (count,), (source.itemsize,))
     if slot.source is None or slot.source.numel() < count:
         slot.source = None
         slot.source = torch.empty(count, dtype=torch.from_numpy(flat[:1]).dtype, device=device)
-    held = slot.source[:count].copy_(torch.from_numpy(flat), non_blocking=True)
+    held = slot.source[:count].copy_(torch.from_numpy(flat), non_blocking=not waits)
     return held.as_strided(source.shape, steps)
 
 

@@ -7,28 +7,29 @@ any region.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from math import prod
-from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.lane import Lane, Way
-from conv3dt.engine.ways import way_of
-from conv3dt.errors import ArgumentError, DeviceError, DoesNotFitError
+from conv3dt.engine.lane import Lane, Way, span
+from conv3dt.engine.switches import switched
+from conv3dt.engine.ways import ways_of
+from conv3dt.errors import ArgumentError, Conv3dtError, DeviceError, DoesNotFitError
 from conv3dt.layer.concrete import Layer
+from conv3dt.plan import MOST_VALUES
 
 Finish = Callable[[], int]
 
 TRIED = 16
 """Cells along x that are tried out: rows as even as most are, for which Triton compiles a kernel of their own."""
 
-_switches = Lock()
-"""Held while torch's switches, which are of the whole process, are as this engine wants them."""
+NO_ROOM = ("out of memory", "STATUS_ALLOC_FAILED")
+"""What stands in an error of the driver, of Triton, of cuBLAS or cuDNN, which have no class of their own for it."""
 
 
 class TensorEngine:
@@ -65,23 +66,29 @@ class TensorEngine:
         self.compute_dtype = storage.compute_dtype
         self.halved = 0
         found = [torch.device(name) for name in devices]
-        self._limited = [device for device in found if max_vram is not None and device.type == "cuda"]
-        for device in self._limited:
-            total = torch.cuda.get_device_properties(device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min((max_vram or total) / total, 1.0), device)
+        self._limited: list[torch.device] = []
+        self._lanes: list[Lane] = []
         if found[0].type == "cpu":
             torch.set_num_threads(threads)
-        self.way = way or way_of(layer, found[0].type)
-        with self._telling(found[0]), self._switched():
-            self._lanes = [Lane(device, way_on(device, layer, storage, self.way, precision)) for device in found]
-        self._turn = cycle(self._lanes)
+        self.way = way or ways_of(layer, found[0].type, wide=storage.compute_dtype == np.float64)[0]
         self._most: int | None = None
+        try:
+            for device in found:
+                with self._telling(device), switched(tf32=precision == "tf32"):
+                    if max_vram is not None and device.type == "cuda":
+                        self._limit(device, max_vram)
+                    self._lanes.append(Lane(device, way_on(device, layer, storage, self.way, precision)))
+        except BaseException:
+            self.close()
+            raise
+        self._turn = cycle(self._lanes)
 
     def try_out(self) -> None:
         """Compute a few cells on each device, before any data are read.
 
         Raises:
             ArgumentError: a device cannot run the layer.
+            DoesNotFitError: it has no room for one cell.
         """
         axes = self.layer.config.axes
         shape = axes[0].stride, axes[1].stride, TRIED * axes[2].stride
@@ -91,7 +98,7 @@ class TensorEngine:
         for lane in self._lanes:
             source = np.zeros((channels, *(b - a for a, b in zip(low, high, strict=True))), self.compute_dtype)
             out = np.empty((filters, *shape), self.storage.dtype)
-            with self._telling(lane.device), self._switched():
+            with self._telling(lane.device), switched(tf32=self.precision == "tf32"):
                 lane.start(source, out)()
 
     def start(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Finish:
@@ -101,21 +108,7 @@ class TensorEngine:
             DoesNotFitError: a device has no room for the smallest region.
             DeviceError: a device failed.
         """
-        lane = next(self._turn)
-        if self._most is not None and out[0].size > self._most:
-            return self._halves(lane, source, out)
-        try:
-            with self._failing(lane.device), self._switched():
-                finish = lane.start(source, out)
-        except torch.OutOfMemoryError as error:
-            self._make_room(lane, out, error)
-            return self._halves(lane, source, out)
-
-        def waited() -> int:
-            with self._failing(lane.device):
-                return finish()
-
-        return waited
+        return self._begun(next(self._turn), source, out)
 
     def compute(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
         """Compute one output region; see `DirectEngine.compute`."""
@@ -124,48 +117,75 @@ class TensorEngine:
     def close(self) -> None:
         """Give the devices' memory back."""
         for lane in self._lanes:
-            try:
+            with suppress(RuntimeError):  # the device is lost, and said so before
                 lane.let_go()
-            except RuntimeError:  # the device is lost, and said so before
-                continue
         for device in self._limited:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            with suppress(RuntimeError):
+                torch.cuda.set_per_process_memory_fraction(1.0, device)
 
-    def _make_room(self, lane: Lane, out: NDArray[np.generic], error: Exception) -> None:
+    def _limit(self, device: torch.device, most: int) -> None:
+        """Let torch take no more than so many bytes of a device."""
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(most / total, 1.0), device)
+        self._limited.append(device)
+
+    def _begun(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> Finish:
+        """Begin a region, as a whole or, where there is no room for it, in parts."""
+        if self._fits(source, out):
+            finish = self._tried(lane, source, out)
+            if finish is not None:
+                return self._waiting(lane, finish)
+            self._make_room(lane, out)
+        return self._halves(lane, source, out)
+
+    def _tried(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> Finish | None:
+        """Begin a region; None if there is no room for it.
+
+        The error is gone by then: its traceback holds the tensors of the attempt, which are in the way.
+        """
+        try:
+            with self._failing(lane.device), switched(tf32=self.precision == "tf32"):
+                return lane.start(source, out)
+        except torch.OutOfMemoryError:
+            return None
+
+    def _waiting(self, lane: Lane, finish: Finish) -> Finish:
+        def waited() -> int:
+            with self._failing(lane.device):
+                return finish()
+
+        return waited
+
+    def _fits(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> bool:
+        """Whether a region is no larger than what found no room before, and no tensor comes near 2^31 elements."""
+        if self._is_smallest(out):
+            return True
+        return span(source) <= MOST_VALUES and (self._most is None or out[0].size <= self._most)
+
+    def _is_smallest(self, out: NDArray[np.generic]) -> bool:
+        return all(n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True))
+
+    def _make_room(self, lane: Lane, out: NDArray[np.generic]) -> None:
         """Give back what is held, and ask for regions half as large from now on."""
-        if all(n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True)):
+        if self._is_smallest(out):
             raise DoesNotFitError(
                 f"device {lane.device} has no memory left for a region of {'x'.join(map(str, out.shape[1:]))} output "
                 f"voxels; give a higher --max-vram, or --device cpu"
-            ) from error
+            )
         self.halved += 1
         self._most = max(prod(out.shape[1:]) // 2, 1)
         for each in self._lanes:
-            each.let_go()
+            with self._failing(each.device):
+                each.let_go()
 
     def _halves(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> Finish:
         """Compute a region in two parts, which may be halved again; it waits for each."""
         lost = 0
         for part, piece in self._split(source, out):
             values = np.empty(piece.shape, piece.dtype)
-            lost += self._piece(lane, np.ascontiguousarray(part), values)
+            lost += self._begun(lane, np.ascontiguousarray(part), values)()
             piece[...] = values
         return lambda: lost
-
-    def _piece(self, lane: Lane, source: NDArray[np.floating], out: NDArray[np.generic]) -> int:
-        fits = (
-            self._most is None
-            or out[0].size <= self._most
-            or all(n <= axis.stride for n, axis in zip(out.shape[1:], self.layer.config.axes, strict=True))
-        )
-        if not fits:
-            return self._halves(lane, source, out)()
-        try:
-            with self._failing(lane.device), self._switched():
-                return lane.start(source, out)()
-        except torch.OutOfMemoryError as error:
-            self._make_room(lane, out, error)
-            return self._halves(lane, source, out)()
 
     def _split(
         self, source: NDArray[np.floating], out: NDArray[np.generic]
@@ -184,24 +204,21 @@ class TensorEngine:
                 yield source[(*before, slice(low - first, high - first))], out[(*before, slice(start, stop))]
 
     @contextmanager
-    def _switched(self) -> Iterator[None]:
-        """Torch's switches: nothing is tried out, nothing is random, and float32 is cut off only on request."""
-        short = self.precision == "tf32"
-        with _switches, torch.inference_mode():
-            before = torch.backends.cuda.matmul.allow_tf32
-            torch.backends.cuda.matmul.allow_tf32 = short
-            try:
-                with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=short):
-                    yield
-            finally:
-                torch.backends.cuda.matmul.allow_tf32 = before
-
-    @contextmanager
     def _telling(self, device: torch.device) -> Iterator[None]:
-        """Say in one line that a device cannot run the layer at all."""
+        """Say in one line that a device cannot run the layer at all, whichever library finds that out.
+
+        Triton's compiler alone may raise errors of its own, of the system's compiler, and failed assertions.
+        """
         try:
             yield
-        except (RuntimeError, NotImplementedError, TypeError) as error:
+        except Conv3dtError:
+            raise
+        except Exception as error:
+            if _is_no_room(error):
+                raise DoesNotFitError(
+                    f"device {device} has no memory left for the layer: {_reason(error)}; give a higher --max-vram, or "
+                    f"--device cpu"
+                ) from error
             raise ArgumentError(
                 f"device {device} cannot run this layer in {self.compute_dtype} ({self.way}, {self.precision}): "
                 f"{_reason(error)}; use device cpu"
@@ -212,15 +229,22 @@ class TensorEngine:
         """Say in one line that a device failed, unless it only ran out of memory."""
         try:
             yield
-        except torch.OutOfMemoryError:
+        except (Conv3dtError, torch.OutOfMemoryError):
             raise
-        except RuntimeError as error:
-            if device.type == "mps" and "out of memory" in str(error):  # which has no error of its own
+        except Exception as error:
+            if _is_no_room(error):
                 raise torch.OutOfMemoryError(str(error)) from error
             raise DeviceError(
                 f"device {device} failed: {_reason(error)}; what is done is kept, and the same command goes on from "
                 f"there"
             ) from error
+
+
+def _is_no_room(error: Exception) -> bool:
+    """Whether a device, not the machine, had no room for something."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ROOM)
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from math import prod
 
-from conv3dt.engine.fused_text import can_be
+from conv3dt.engine.fused_text import can_be, taps_of
 from conv3dt.layer.concrete import Layer
 
 WAYS = ("fused", "phased", "transposed")
@@ -22,21 +22,28 @@ MOST_GROUPS = 64
 """Convolutions up to which the phases are computed one by one."""
 
 
-def way_of(layer: Layer, device: str) -> str:
-    """Return the way by which a device computes a layer.
+def ways_of(layer: Layer, device: str, *, wide: bool = False) -> tuple[str, ...]:
+    """Return the ways by which a device computes a layer, the next one for where those before do not run.
 
     Args:
         layer: what is computed.
-        device: the kind of the device: ``cuda``, ``mps`` or ``cpu``.
+        device: the kind of the device: ``cuda``, ``mps`` or ``cpu``; wide: whether in float64.
     """
     axes = layer.config.axes
-    few = layer.channels * layer.filters <= FEW
-    if device == "cuda" and few and can_be(axes, one=layer.channels == layer.filters == 1) and has_triton():
-        return "fused"
+    few = device == "cuda" and layer.channels * layer.filters <= FEW
+    if few and can_be(axes, one=taps_of(layer, wide=wide) is not None) and has_triton():
+        return ("fused", *_of_torch(layer, device))
+    return _of_torch(layer, device)
+
+
+def _of_torch(layer: Layer, device: str) -> tuple[str, ...]:
+    axes = layer.config.axes
     convolutions = prod(min(axis.stride, axis.kernel) for axis in axes)
     if all(axis.kernel == axis.stride for axis in axes) or all(axis.stride == 1 for axis in axes):
-        return "phased"
-    return "phased" if device == "cuda" and convolutions <= MOST_GROUPS else "transposed"
+        return "phased", "transposed"
+    # Apple's GPUs have long had no transposed convolution of three axes
+    phased = device != "cpu" and convolutions <= MOST_GROUPS
+    return ("phased", "transposed") if phased else ("transposed", "phased")
 
 
 def has_triton() -> bool:
