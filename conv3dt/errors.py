@@ -38,7 +38,7 @@ class StreamError(Conv3dtError, OSError):
 
 
 class DeviceError(Conv3dtError, RuntimeError):
-    """A device was lost or its driver failed half-way; what is done is kept."""
+    """A device was lost or its driver failed half-way."""
 
     exit_code = 74
 

@@ -163,7 +163,10 @@ def execute(
         leaving = nullcontext() if finished is None or begun.pending is None else finished(str(begun.pending.work))
         _named(sink, leaving)
     except BaseException as error:
-        sink.abort(keep=begun.kept(error))
+        kept = begun.kept(error)
+        sink.abort(keep=kept)
+        if kept and isinstance(error, DeviceError):
+            raise DeviceError(f"{error}; what is done is kept, and the same command goes on from there") from error
         raise
     tally.write_s += perf_counter() - clock
     tally.wall_s = perf_counter() - opened

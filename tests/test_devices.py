@@ -23,7 +23,7 @@ from conv3dt.engine.tensor import TensorEngine
 from conv3dt.engine.ways import ways_of
 from conv3dt.errors import ArgumentError, DeviceError, DoesNotFitError
 from conv3dt.layer.config import LayerConfig
-from tests.conftest import Run, only, save_nifti, whole_numbers
+from tests.conftest import Run, listing, only, save_nifti, whole_numbers
 from tests.test_engines import Setting
 from tests.test_fused import FLOAT32, FLOAT64, layer_of, region
 from tests.test_lanes import MANY, ONE, devices, spoilt
@@ -310,6 +310,31 @@ def test_whatever_fails_half_way_is_told_in_one_line(error: Exception) -> None:
     layer = layer_of(MANY)
     engine = TensorEngine(layer, FLOAT32, devices=["cpu"], way="phased")
     with spoilt(run), pytest.raises(DeviceError, match="device cpu failed: "):
+        engine.compute(region(layer, FLOAT32, (4, 4, 4)), np.empty((5, 4, 4, 4), np.float32))
+
+
+def test_what_is_not_kept_is_not_said_to_be(tmp_path: Path) -> None:
+    """An array has no journal, and a file has none before its first minute."""
+    from tests.test_lanes import failing_at
+
+    volume = whole_numbers(10, 10, 30)
+    save_nifti(tmp_path / "a.nii", volume, np.eye(4))
+    with devices(1), spoilt(failing_at(3)), pytest.raises(DeviceError) as of_file:
+        conv3dt.upsample_file(tmp_path / "a.nii", tmp_path / "b.nii", tile=(20, 20, 4))
+    with devices(1), spoilt(failing_at(3)), pytest.raises(DeviceError) as of_array:
+        conv3dt.upsample(volume, tile=(20, 20, 4))
+    assert listing(tmp_path) == ["a.nii"]
+    for error in (of_file, of_array):
+        assert str(error.value).endswith("; run again, or use device cpu")
+
+
+def test_a_machine_without_memory_is_no_failed_device() -> None:
+    def run(*_: object) -> None:
+        raise MemoryError
+
+    layer = layer_of(MANY)
+    engine = TensorEngine(layer, FLOAT32, devices=["cpu"], way="phased")
+    with spoilt(run), pytest.raises(MemoryError):
         engine.compute(region(layer, FLOAT32, (4, 4, 4)), np.empty((5, 4, 4, 4), np.float32))
 
 

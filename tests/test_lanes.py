@@ -268,8 +268,8 @@ def test_a_lost_device_leaves_a_journal_and_the_same_command_goes_on(tmp_path: P
         with spoilt(failing_at(9)), pytest.raises(DeviceError) as error:
             conv3dt.upsample_file(tmp_path / "a.nii", tmp_path / "out" / "b.nii", **options)
         assert str(error.value) == (
-            "device cpu failed: CUDA error: an illegal memory access was encountered; what is done is kept, and the "
-            "same command goes on from there"
+            "device cpu failed: CUDA error: an illegal memory access was encountered; run again, or use device cpu; "
+            "what is done is kept, and the same command goes on from there"
         )
         assert f"{PREFIX}b.nii-journal" in listing(tmp_path / "out")
         report = conv3dt.upsample_file(tmp_path / "a.nii", tmp_path / "out" / "b.nii", **options)

@@ -211,7 +211,7 @@ class TensorEngine:
         """
         try:
             yield
-        except Conv3dtError:
+        except (Conv3dtError, MemoryError):
             raise
         except Exception as error:
             if _is_no_room(error):
@@ -229,15 +229,12 @@ class TensorEngine:
         """Say in one line that a device failed, unless it only ran out of memory."""
         try:
             yield
-        except (Conv3dtError, torch.OutOfMemoryError):
+        except (Conv3dtError, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
             if _is_no_room(error):
                 raise torch.OutOfMemoryError(str(error)) from error
-            raise DeviceError(
-                f"device {device} failed: {_reason(error)}; what is done is kept, and the same command goes on from "
-                f"there"
-            ) from error
+            raise DeviceError(f"device {device} failed: {_reason(error)}; run again, or use device cpu") from error
 
 
 def _is_no_room(error: Exception) -> bool:
