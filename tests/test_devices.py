@@ -184,6 +184,47 @@ def test_copies_are_waited_for_where_there_are_no_events(monkeypatch: Any) -> No
     assert not any(seen)
 
 
+def test_streams_follow_one_another_on_their_own_device(monkeypatch: Any) -> None:
+    """Whoever leaves a stream of the second device for the first one makes a context there, which may be full."""
+    told: list[Any] = []
+
+    class Stream:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def wait_stream(self, other: Stream) -> None:
+            told.append((self.number, "waits for", other.number))
+
+        def record_event(self) -> Stream:
+            told.append((self.number, "ends"))
+            return self
+
+        def synchronize(self) -> None:
+            told.append("waited")
+
+    @contextmanager
+    def at(where: Any) -> Iterator[None]:
+        told.append(where.number if isinstance(where, Stream) else where)
+        yield
+        told.append("left")
+
+    layer = layer_of(MANY)
+    engine = TensorEngine(layer, FLOAT32, devices=["cpu"], way="phased")
+    lane: Any = engine._lanes[0]
+    lane._streams = [Stream(n) for n in range(3)]
+    monkeypatch.setattr(torch.cuda, "device", at)
+    monkeypatch.setattr(torch.cuda, "stream", at)
+    found, expected = np.empty((5, 4, 4, 4), np.float32), np.empty((5, 4, 4, 4), np.float32)
+    source = region(layer, FLOAT32, (4, 4, 4))
+    engine.start(source, found)()
+    assert told == [
+        torch.device("cpu"), 0, "left", (1, "waits for", 0), 1, "left", (2, "waits for", 1), 2, (2, "ends"), "left",
+        "left", "waited",
+    ]  # fmt: skip
+    TensorEngine(layer, FLOAT32, devices=["cpu"], way="phased").compute(source, expected)
+    np.testing.assert_array_equal(found, expected)
+
+
 @contextmanager
 def driver(*, refuses: bool) -> Iterator[list[tuple[Any, ...]]]:
     """The driver's part that pins memory, and all that was asked of it."""

@@ -91,6 +91,10 @@ class Lane:
         Raises:
             torch.OutOfMemoryError: the device has no room for it.
         """
+        with self._here():
+            return self._started(source, out)
+
+    def _started(self, source: NDArray[np.floating], out: NDArray[np.generic]) -> Callable[[], int]:
         slot = self._slots[self._turn % IN_FLIGHT]
         self._turn += 1
         if slot.last is not None:
@@ -123,6 +127,13 @@ class Lane:
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
+
+    def _here(self) -> AbstractContextManager[Any]:
+        """Make the device the current one.
+
+        A stream alone would do so too, but on leaving it would make a context on the first device, which may be full.
+        """
+        return nullcontext() if self._streams is None else torch.cuda.device(self.device)
 
     def _stream(self, number: int) -> AbstractContextManager[Any]:
         return nullcontext() if self._streams is None else torch.cuda.stream(self._streams[number])
