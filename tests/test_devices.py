@@ -19,13 +19,13 @@ from conv3dt.engine import host, switches
 from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.lane import Lane
 from conv3dt.engine.phased import Phased
-from conv3dt.engine.tensor import TensorEngine
+from conv3dt.engine.tensor import TensorEngine, way_on
 from conv3dt.engine.ways import ways_of
 from conv3dt.errors import ArgumentError, DeviceError, DoesNotFitError
 from conv3dt.layer.config import LayerConfig
 from tests.conftest import Run, listing, only, save_nifti, whole_numbers
+from tests.regions import FLOAT32, FLOAT64, layer_of, region
 from tests.test_engines import Setting
-from tests.test_fused import FLOAT32, FLOAT64, layer_of, region
 from tests.test_lanes import MANY, ONE, devices, spoilt
 
 # Torch's switches.
@@ -195,9 +195,8 @@ def test_streams_follow_one_another_on_their_own_device(monkeypatch: Any) -> Non
         def wait_stream(self, other: Stream) -> None:
             told.append((self.number, "waits for", other.number))
 
-        def record_event(self) -> Stream:
-            told.append((self.number, "ends"))
-            return self
+        def record_event(self, event: Stream) -> None:
+            told.append((self.number, "ends", event.number))
 
         def synchronize(self) -> None:
             told.append("waited")
@@ -212,13 +211,15 @@ def test_streams_follow_one_another_on_their_own_device(monkeypatch: Any) -> Non
     engine = TensorEngine(layer, FLOAT32, devices=["cpu"], way="phased")
     lane: Any = engine._lanes[0]
     lane._streams = [Stream(n) for n in range(3)]
+    for slot in lane._slots:
+        slot.done = Stream(9)
     monkeypatch.setattr(torch.cuda, "device", at)
     monkeypatch.setattr(torch.cuda, "stream", at)
     found, expected = np.empty((5, 4, 4, 4), np.float32), np.empty((5, 4, 4, 4), np.float32)
     source = region(layer, FLOAT32, (4, 4, 4))
     engine.start(source, found)()
     assert told == [
-        torch.device("cpu"), 0, "left", (1, "waits for", 0), 1, "left", (2, "waits for", 1), 2, (2, "ends"), "left",
+        torch.device("cpu"), 0, "left", (1, "waits for", 0), 1, "left", (2, "waits for", 1), 2, (2, "ends", 9), "left",
         "left", "waited",
     ]  # fmt: skip
     TensorEngine(layer, FLOAT32, devices=["cpu"], way="phased").compute(source, expected)
@@ -240,14 +241,14 @@ def driver(*, refuses: bool) -> Iterator[list[tuple[Any, ...]]]:
             return 0
 
     @contextmanager
-    def at(device: str) -> Iterator[None]:
-        told.append(("at", device))
+    def at(device: torch.device) -> Iterator[None]:
+        told.append(("at", str(device)))
         yield
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host, "_driver", Driver)
         patch.setattr(torch.cuda, "device", at)
-        patch.setattr(torch, "zeros", lambda n, device: told.append(("clear", device)))
+        patch.setattr(torch, "zeros", lambda n, device: told.append(("clear", str(device))))
         yield told
 
 
@@ -257,7 +258,7 @@ def test_memory_is_pinned_for_all_devices_in_the_name_of_one_that_is_used() -> N
         memory = Choice("tensor", "cuda:1, cuda:2", 1, "").host_memory()
         found = memory.take(100, np.dtype(np.float32))
         place = found.ctypes.data
-        assert told == [("at", "cuda:1"), ("pin", place, 400, 1)]
+        assert told == [("at", "cuda:1"), ("pin", place, 4096, 1)]
         memory.close()
     assert told[2:] == [("at", "cuda:1"), ("forget", place)]
     np.testing.assert_array_equal(found, np.zeros(100, np.float32))
@@ -277,15 +278,14 @@ def test_memory_that_cannot_be_pinned_is_ordinary_and_the_error_is_cleared() -> 
 @contextmanager
 def refused(*ways: str, error: Exception) -> Iterator[None]:
     """Ways that a device cannot go; those of a GPU are tried, on the CPU."""
-    made = TensorEngine._made
 
-    def make(self: TensorEngine, device: torch.device) -> Any:
-        if self.way in ways:
+    def make(device: torch.device, layer: Any, storage: Any, way: str, precision: str) -> Any:
+        if way in ways:
             raise error
-        return made(self, device)
+        return way_on(device, layer, storage, way, precision)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TensorEngine, "_made", make)
+        patch.setattr("conv3dt.engine.tensor.way_on", make)
         patch.setattr("conv3dt.engine.ways.ways_of", lambda layer, kind, wide: ways_of(layer, "cuda", wide=wide))
         yield
 

@@ -128,7 +128,7 @@ def _ours(case: Case, device: str) -> tuple[dict[str, Callable[[], Any]], int]:
 
     from conv3dt.engine.finish import Storage
     from conv3dt.engine.tensor import way_on
-    from conv3dt.engine.ways import WAYS, has_triton, way_of
+    from conv3dt.engine.ways import WAYS, has_triton, ways_of
     from conv3dt.layer.concrete import Layer
     from conv3dt.layer.config import layer_config
 
@@ -139,7 +139,7 @@ def _ours(case: Case, device: str) -> tuple[dict[str, Callable[[], Any]], int]:
     source = torch.rand((case.channels, *(high - low for low, high in ranges)), device=device)
     out = torch.empty((case.filters, *config.output_shape([case.n] * 3)), device=device)
     lost = torch.zeros(2, dtype=torch.int32, device=device)
-    taken = way_of(layer, device)
+    taken = ways_of(layer, device)[0]
     there = [way for way in WAYS if way != "fused" or (device == "cuda" and has_triton() and case.precision == "fp32")]
     runs: dict[str, Callable[[], Any]] = {}
     for way in sorted(there, key=lambda way: way != taken):
