@@ -27,6 +27,9 @@ MOST_VALUES = 2**30
 LINE_BYTES = 64
 """Each row of an input region begins on a line of the cache."""
 
+IN_FLIGHT = 2
+"""Regions that are on an accelerator at once: one moves while the other is computed."""
+
 BUFFERS = 2
 """Input regions held at once, and output regions: one is read or written while the other is computed."""
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from conv3dt.engine.fused import loaded
-from conv3dt.engine.fused_text import Recipe, kernel_text
+from conv3dt.engine.gpu.fused import loaded
+from conv3dt.engine.gpu.fused_text import Recipe, kernel_text
 from conv3dt.geometry import Axis
 from conv3dt.layer.activation import ACTIVATIONS, activation_text
 

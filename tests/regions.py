@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from conv3dt.engine import memory
 from conv3dt.engine.direct import DirectEngine
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.tensor import TensorEngine
+from conv3dt.engine.gpu.tensor import TensorEngine
 from conv3dt.layer.concrete import Layer
 from conv3dt.request import LayerRequest
 from tests.conftest import HAS_GPU

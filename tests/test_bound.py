@@ -76,7 +76,7 @@ def test_an_activation_stays_between_its_ends_and_reaches_them(text: str, ends: 
 def test_an_activation_is_the_modules(text: str) -> None:
     import torch
 
-    from conv3dt.engine.ending import function_of
+    from conv3dt.engine.gpu.ending import function_of
 
     x = np.linspace(-9, 9, 1803, dtype=np.float64).reshape(3, 601)
     layer = layer_of(Setting((1, 1, 1), filters=3), np.random.default_rng(0), activation=text)

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 import conv3dt
-from conv3dt.engine import host, switches
 from conv3dt.engine.choose import Choice, choose
-from conv3dt.engine.lane import Lane
-from conv3dt.engine.phased import Phased
-from conv3dt.engine.tensor import TensorEngine, way_on
-from conv3dt.engine.ways import ways_of
+from conv3dt.engine.gpu import host, switches
+from conv3dt.engine.gpu.lane import Lane
+from conv3dt.engine.gpu.phased import Phased
+from conv3dt.engine.gpu.tensor import TensorEngine, way_on
+from conv3dt.engine.gpu.ways import ways_of
 from conv3dt.errors import ArgumentError, DeviceError, DoesNotFitError
 from conv3dt.layer.config import LayerConfig
 from tests.conftest import Run, listing, only, save_nifti, whole_numbers
@@ -140,7 +140,7 @@ def test_no_room_for_one_cell_is_told_before_a_voxel_is_read(tmp_path: Path) -> 
 
 def test_no_tensor_comes_near_two_to_the_31(monkeypatch: Any) -> None:
     """A region of few outputs may have many inputs: those of an argmax, or rows of few voxels, each on its line."""
-    monkeypatch.setattr("conv3dt.engine.tensor.MOST_VALUES", 4000)
+    monkeypatch.setattr("conv3dt.engine.gpu.tensor.MOST_VALUES", 4000)
     most, start = 0, Lane.start
 
     def counted(self: Lane, source: Any, out: Any) -> Callable[[], int]:
@@ -285,8 +285,8 @@ def refused(*ways: str, error: Exception) -> Iterator[None]:
         return way_on(device, layer, storage, way, precision)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("conv3dt.engine.tensor.way_on", make)
-        patch.setattr("conv3dt.engine.ways.ways_of", lambda layer, kind, wide: ways_of(layer, "cuda", wide=wide))
+        patch.setattr("conv3dt.engine.gpu.tensor.way_on", make)
+        patch.setattr("conv3dt.engine.gpu.ways.ways_of", lambda layer, kind, wide: ways_of(layer, "cuda", wide=wide))
         yield
 
 

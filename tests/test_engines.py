@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import conv3dt
 from conv3dt.engine import direct
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.tensor import TensorEngine
+from conv3dt.engine.gpu.tensor import TensorEngine
 from conv3dt.geometry import BOUNDARIES
 from conv3dt.layer.activation import ACTIVATIONS
 from conv3dt.layer.concrete import Layer

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from conv3dt.bound import output_bounds
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.fused_text import MOST_HELD, MOST_PRODUCTS, can_be, kernel_text, written
+from conv3dt.engine.gpu.fused_text import MOST_HELD, MOST_PRODUCTS, can_be, kernel_text, written
 from conv3dt.geometry import Axis
 from conv3dt.layer.activation import ACTIVATIONS
 from tests.conftest import ROOT

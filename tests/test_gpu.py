@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 import conv3dt
-from conv3dt.engine.tensor import TensorEngine
-from conv3dt.engine.ways import WAYS
+from conv3dt.engine.gpu.tensor import TensorEngine
+from conv3dt.engine.gpu.ways import WAYS
 from tests.conftest import Run, save_nifti
 from tests.regions import FLOAT32, computed, layer_of, region
 from tests.test_engines import Setting

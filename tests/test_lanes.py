@@ -20,21 +20,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import conv3dt
-from conv3dt.engine import host
-from conv3dt.engine.choose import IN_FLIGHT, Choice, choose
+from conv3dt.engine.choose import Choice, choose
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.lane import Lane
-from conv3dt.engine.phased import Phased
+from conv3dt.engine.gpu import host
+from conv3dt.engine.gpu.lane import Lane
+from conv3dt.engine.gpu.phased import Phased
+from conv3dt.engine.gpu.tensor import TensorEngine
+from conv3dt.engine.gpu.ways import ways_of
 from conv3dt.engine.precision import PRECISIONS, relative_bound
-from conv3dt.engine.tensor import TensorEngine
-from conv3dt.engine.ways import ways_of
 from conv3dt.errors import ArgumentError, DataError, DeviceError, DoesNotFitError
 from conv3dt.io.array import ArraySink, ArraySource, info
 from conv3dt.job import make_job
 from conv3dt.layer.config import LayerConfig
 from conv3dt.pending import PREFIX
 from conv3dt.pipeline import run
-from conv3dt.plan import MOST_VALUES
+from conv3dt.plan import IN_FLIGHT, MOST_VALUES
 from conv3dt.request import LayerRequest
 from conv3dt.resources import Resources
 from tests.benchmarks import gpu

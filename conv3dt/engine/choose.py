@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from conv3dt.engine.devices import SPARED, check_device, cuda_count, find, free_memory, has_nvidia
 from conv3dt.errors import ArgumentError, DoesNotFitError
 from conv3dt.layer.config import LayerConfig
-from conv3dt.plan import MOST_VALUES
+from conv3dt.plan import IN_FLIGHT, MOST_VALUES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +33,6 @@ GPU_START, GPU_STARTED = 4.0, 0.1
 
 BUS, GPU_FLOPS = 10e9, 5e12
 """Bytes a second over the bus, each way, and products a second of a GPU."""
-
-IN_FLIGHT = 2
-"""Regions that are on an accelerator at once: one moves while the other is computed."""
 
 LIBRARIES = {"direct": ("llvmlite", 80 * 2**20), "tensor": ("torch", 420 * 2**20)}
 """The library behind each engine and the memory that it takes."""
@@ -154,10 +151,12 @@ class Choice:
 
     def build(self, layer: Layer, storage: Storage) -> Engine:
         """Import the engine and make it ready for a layer whose axes are in walk order."""
-        module: Any = import_module(f"conv3dt.engine.{self.engine}")
+        home: Any
         if self.engine == "direct":
-            return module.DirectEngine(layer, storage, threads=self.threads)  # type: ignore[no-any-return]
-        return module.TensorEngine(  # type: ignore[no-any-return]
+            home = import_module("conv3dt.engine.direct")
+            return home.DirectEngine(layer, storage, threads=self.threads)  # type: ignore[no-any-return]
+        home = import_module("conv3dt.engine.gpu.tensor")
+        return home.TensorEngine(  # type: ignore[no-any-return]
             layer, storage, devices=self.devices, threads=self.threads, precision=self.precision, way=self.way,
             max_vram=self.max_vram,
         )  # fmt: skip
@@ -173,7 +172,7 @@ class Choice:
         """
         if self.engine == "direct":
             return self
-        from conv3dt.engine.ways import ways_of
+        from conv3dt.engine.gpu.ways import ways_of
 
         wide, kind = storage.compute_dtype.itemsize == 8, self.devices[0].partition(":")[0]
         found, failed = self, []
@@ -198,7 +197,7 @@ class Choice:
     def host_memory(self) -> HostMemory:
         """Return where regions are to lie for the engine."""
         if self.device.startswith("cuda"):
-            return import_module("conv3dt.engine.host").PinnedMemory(self.devices[0])  # type: ignore[no-any-return]
+            return import_module("conv3dt.engine.gpu.host").PinnedMemory(self.devices[0])  # type: ignore[no-any-return]
         return import_module("conv3dt.engine.memory").PlainMemory()  # type: ignore[no-any-return]
 
 

@@ -140,7 +140,7 @@ def facts() -> list[DeviceFacts]:
 def _cuda(name: str) -> DeviceFacts:
     import torch
 
-    from conv3dt.engine.ways import has_triton
+    from conv3dt.engine.gpu.ways import has_triton
 
     try:
         free, total = _memory(name)

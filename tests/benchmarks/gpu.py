@@ -127,8 +127,8 @@ def _ours(case: Case, device: str) -> tuple[dict[str, Callable[[], Any]], int]:
     import torch
 
     from conv3dt.engine.finish import Storage
-    from conv3dt.engine.tensor import way_on
-    from conv3dt.engine.ways import WAYS, has_triton, ways_of
+    from conv3dt.engine.gpu.tensor import way_on
+    from conv3dt.engine.gpu.ways import WAYS, has_triton, ways_of
     from conv3dt.layer.concrete import Layer
     from conv3dt.layer.config import layer_config
 

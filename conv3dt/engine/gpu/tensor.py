@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.lane import Lane, Way, span
-from conv3dt.engine.switches import switched
-from conv3dt.engine.ways import ways_of
+from conv3dt.engine.gpu.lane import Lane, Way, span
+from conv3dt.engine.gpu.switches import switched
+from conv3dt.engine.gpu.ways import ways_of
 from conv3dt.errors import ArgumentError, Conv3dtError, DeviceError, DoesNotFitError
 from conv3dt.layer.concrete import Layer
 from conv3dt.plan import MOST_VALUES
@@ -252,13 +252,13 @@ def _reason(error: BaseException) -> str:
 def way_on(device: torch.device, layer: Layer, storage: Storage, way: str, precision: str) -> Way:
     """Return what computes regions of a layer on one device, by a way of `ways.WAYS`."""
     if way == "fused":
-        from conv3dt.engine.fused import Fused
+        from conv3dt.engine.gpu.fused import Fused
 
         return Fused(layer, storage, device)
     if way == "phased":
-        from conv3dt.engine.phased import Phased
+        from conv3dt.engine.gpu.phased import Phased
 
         return Phased(layer, storage, device, precision)
-    from conv3dt.engine.transposed import Transposed
+    from conv3dt.engine.gpu.transposed import Transposed
 
     return Transposed(layer, storage, device, precision)

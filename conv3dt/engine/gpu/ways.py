@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from math import prod
 
-from conv3dt.engine.fused_text import can_be, taps_of
+from conv3dt.engine.gpu.fused_text import can_be, taps_of
 from conv3dt.layer.concrete import Layer
 
 WAYS = ("fused", "phased", "transposed")

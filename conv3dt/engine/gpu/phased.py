@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from conv3dt.engine.ending import Ending, ending_of, note_overflow, offsets
 from conv3dt.engine.finish import Storage
+from conv3dt.engine.gpu.ending import Ending, ending_of, note_overflow, offsets
 from conv3dt.engine.phases import tap_places
 from conv3dt.geometry import Phase
 from conv3dt.layer.concrete import Layer

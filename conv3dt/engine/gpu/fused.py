@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from conv3dt.engine.ending import ending_of
 from conv3dt.engine.finish import Storage, float_limits
-from conv3dt.engine.fused_text import Recipe, kernel_text, taps_of
+from conv3dt.engine.gpu.ending import ending_of
+from conv3dt.engine.gpu.fused_text import Recipe, kernel_text, taps_of
 from conv3dt.layer.activation import activation_parts
 from conv3dt.layer.concrete import Layer
 
@@ -101,7 +101,7 @@ def loaded(text: str) -> Any:
     import triton
     import triton.language as tl
 
-    from conv3dt.engine import fused_functions
+    from conv3dt.engine.gpu import fused_functions
 
     name = f"<polyphase {sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)

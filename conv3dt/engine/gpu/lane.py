@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from conv3dt.engine.choose import IN_FLIGHT
-from conv3dt.engine.ending import bits
+from conv3dt.engine.gpu.ending import bits
 from conv3dt.errors import DataError
+from conv3dt.plan import IN_FLIGHT
 
 
 class Way(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from conv3dt.engine.ending import ending_of, note_overflow, offsets
 from conv3dt.engine.finish import Storage
-from conv3dt.engine.phased import TYPES
+from conv3dt.engine.gpu.ending import ending_of, note_overflow, offsets
+from conv3dt.engine.gpu.phased import TYPES
 from conv3dt.layer.concrete import Layer
 from conv3dt.layer.convolution import transposed_convolution
 

@@ -1,0 +1,1 @@
+"""GPUs: regions dealt out to devices, each computed by one of three ways."""
