@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -16,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.conftest import SAMPLES, Run, command, listing, load, save_nifti, whole_numbers
+from tests.conftest import SAMPLES, Run, command, content_hash, listing, load, save_nifti, whole_numbers
 
 
 @pytest.fixture
@@ -36,9 +35,9 @@ GOOD = ["a/deep/three.nii.gz", "a/one.nii.gz", "a/two.nii", "b/labels.nii.gz", "
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of the volumes in a folder, by their paths."""
+    """The hashes of what is in the volumes of a folder, by their paths."""
     found = [path for path in folder.rglob("*") if path.suffix in (".nii", ".gz", ".h5")]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    return {path.relative_to(folder).as_posix(): content_hash(path) for path in found}
 
 
 def statuses(done: object) -> dict[str, str]:

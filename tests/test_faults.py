@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import gzip
-import hashlib
 import importlib
 import json
 import math
@@ -37,14 +36,10 @@ from conv3dt.errors import ArgumentError, Conv3dtError, DataError, InputMissingE
 from conv3dt.pending import PREFIX, PendingFile
 from conv3dt.record import FileFacts, Record, record_of, write_sidecar
 from conv3dt.verify import verify_file
-from tests.conftest import SAMPLES, Run, command, listing, save_nifti, whole_numbers
+from tests.conftest import SAMPLES, Run, command, content_hash, listing, save_nifti, whole_numbers
 
 SLABS: dict[str, Any] = {"tile": (48, 48, 6), "kernel": "cubic"}
 BOXES: dict[str, Any] = {"tile": (24, 24, 24), "kernel": "cubic"}
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -129,7 +124,7 @@ def test_a_journal_of_which_any_byte_is_wrong_counts_as_none(scan: Path, monkeyp
         report = conv3dt.upsample_file(scan, out / "b.nii.gz", **SLABS)
         assert report.run is not None
         assert report.run.resumed_regions == 0
-        assert sha256(out / "b.nii.gz") == sha256(scan.parent / "b.nii.gz")
+        assert content_hash(out / "b.nii.gz") == content_hash(scan.parent / "b.nii.gz")
         (out / "b.nii.gz").unlink()
 
 
@@ -148,7 +143,7 @@ def test_a_run_killed_while_it_names_its_output_costs_no_output(scan: Path, move
     """Passing file and output are one file for a moment: whoever writes into the first spoils the second."""
     out = scan.parent / "out"
     conv3dt.upsample_file(scan, out / "b.nii", **SLABS)
-    whole = sha256(out / "b.nii")
+    whole = content_hash(out / "b.nii")
     os.link(out / "b.nii", out / f"{PREFIX}b.nii")
     (out / f"{PREFIX}b.nii-journal").write_text("of that run")
     kept = out / ("mine.nii" if moved else "b.nii")
@@ -159,7 +154,7 @@ def test_a_run_killed_while_it_names_its_output_costs_no_output(scan: Path, move
 
     with pytest.raises(StreamError):
         conv3dt.upsample_file(scan, out / "b.nii", overwrite=True, start=stop)
-    assert sha256(kept) == whole
+    assert content_hash(kept) == whole
     assert listing(out) == [kept.name]
 
 
@@ -171,10 +166,10 @@ def test_a_run_killed_right_behind_the_naming_leaves_nothing_that_misleads(
     killed(scan, out / "b.nii.gz", monkeypatch, SLABS)
     left = (out / f"{PREFIX}b.nii.gz-journal").read_bytes()
     conv3dt.upsample_file(scan, out / "b.nii.gz", **SLABS)
-    whole = sha256(out / "b.nii.gz")
+    whole = content_hash(out / "b.nii.gz")
     (out / f"{PREFIX}b.nii.gz-journal").write_bytes(left)
     conv3dt.upsample_file(scan, out / "b.nii.gz", overwrite=True, **SLABS)
-    assert sha256(out / "b.nii.gz") == whole
+    assert content_hash(out / "b.nii.gz") == whole
     assert listing(out) == ["b.nii.gz"]
 
 
@@ -200,7 +195,7 @@ def test_a_batch_killed_between_a_record_and_its_output_is_finished_by_the_same_
     assert {outcome.status for outcome in unattended(up)} == {"done"}
     assert listing(tmp_path / "up") == listing(tmp_path / "whole")
     for scan in up.batch.scans:
-        assert sha256(Path(scan.output)) == sha256(tmp_path / "whole" / Path(scan.output).name)
+        assert content_hash(Path(scan.output)) == content_hash(tmp_path / "whole" / Path(scan.output).name)
 
 
 def test_an_output_that_gets_no_name_leaves_no_record(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +419,7 @@ def test_no_room_for_a_journal_is_no_reason_to_fail(
     conv3dt.upsample_file(scan, scan.parent / "b.nii", **SLABS)
     place = disk(4 * -(-(scan.parent / "b.nii").stat().st_size // 4096))
     conv3dt.upsample_file(scan, place / "b.nii", **SLABS)
-    assert sha256(place / "b.nii") == sha256(scan.parent / "b.nii")
+    assert content_hash(place / "b.nii") == content_hash(scan.parent / "b.nii")
     assert listing(place) == ["b.nii"]
 
 
@@ -493,7 +488,7 @@ def test_an_input_that_changes_while_it_is_read(
         assert listing(out) == []
     else:
         conv3dt.upsample_file(source, out / "b.nii", tile=tile, start=start, threads=1)
-        assert sha256(out / "b.nii") == sha256(scan.parent / "whole.nii")
+        assert content_hash(out / "b.nii") == content_hash(scan.parent / "whole.nii")
 
 
 @pytest.mark.parametrize("name", ["b.nii", "b.nii.gz", "b.h5:/b"])
@@ -843,7 +838,7 @@ def test_stopped_at_25_random_moments_a_batch_is_clean_and_finished_by_the_same_
         assert made == {name.split(".")[0] for name in names if name.endswith(".json")}
         subprocess.run([*words, str(up)], check=True, stderr=subprocess.DEVNULL)
         for path in (tmp_path / "whole").glob("*.nii*"):
-            assert sha256(path) == sha256(up / path.name)
+            assert content_hash(path) == content_hash(up / path.name)
         shutil.rmtree(up)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import signal
 import subprocess
@@ -16,13 +15,9 @@ import pytest
 import conv3dt
 from conv3dt import journal
 from conv3dt.errors import StreamError
-from tests.conftest import command, listing, save_nifti, whole_numbers
+from tests.conftest import command, content_hash, listing, save_nifti, whole_numbers
 
 TARGETS = ["b.nii.gz", "b.nii", "b.h5:/b"]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stop_often(words: list[str], target: Path, number: int, times: int, most: float) -> None:
@@ -60,7 +55,7 @@ def test_a_run_goes_on_from_its_last_checkpoint(
     file = out / target.partition(":")[0]
     whole: dict[str, Any] = {"scale": 2, "tile": tile, "kernel": "cubic", "dtype": "uint16"}
     conv3dt.upsample_file(scan, out / target, **whole)
-    wanted = sha256(file)
+    wanted = content_hash(file)
     file.unlink()
     monkeypatch.setattr(journal, "FIRST_S", 0.0)  # a checkpoint behind each region
     monkeypatch.setattr(journal, "SHARE", 0)
@@ -84,7 +79,7 @@ def test_a_run_goes_on_from_its_last_checkpoint(
     report = conv3dt.upsample_file(scan, out / target, **whole)
     assert report.run is not None
     assert report.run.resumed_regions == 9
-    assert sha256(file) == wanted
+    assert content_hash(file) == wanted
     assert listing(out) == [file.name]
 
 
@@ -126,7 +121,7 @@ def test_what_another_run_left_is_not_gone_on_from(
     assert run is not None
     assert (run.resumed_regions > 0) == (change == "nothing")
     conv3dt.upsample_file(source, tmp_path / "c.nii", kernel="cubic" if change == "options" else None)
-    assert sha256(tmp_path / "b.nii") == sha256(tmp_path / "c.nii")
+    assert content_hash(tmp_path / "b.nii") == content_hash(tmp_path / "c.nii")
     assert listing(tmp_path) == ["a.nii", "b.nii", "c.nii"]
 
 
@@ -154,7 +149,7 @@ def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
     runs = [subprocess.Popen(words) for _ in range(3)]
     assert [run.wait(60) for run in runs] == [0, 0, 0]
     conv3dt.upsample_file(source, tmp_path / "c.nii")
-    assert sha256(tmp_path / "b.nii") == sha256(tmp_path / "c.nii")
+    assert content_hash(tmp_path / "b.nii") == content_hash(tmp_path / "c.nii")
     assert listing(tmp_path) == ["a.nii", "b.nii", "c.nii"]
 
 
@@ -172,10 +167,10 @@ def test_stopped_at_25_random_moments_it_comes_to_the_same_bytes(tmp_path: Path,
     begin = time.monotonic()
     subprocess.run(words, check=True)
     most = time.monotonic() - begin
-    wanted = sha256(file)
+    wanted = content_hash(file)
     file.unlink()
     stop_often(words, file, number, 25 if number == signal.SIGKILL else 8, most)
     if not file.exists():
         subprocess.run(words, check=True)
-    assert sha256(file) == wanted
+    assert content_hash(file) == wanted
     assert listing(tmp_path / "out") == [file.name]
