@@ -20,6 +20,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import settings
 from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
@@ -64,6 +65,11 @@ def chosen(way: str, threads: int = 1) -> Choice:
     if way == "direct":
         return Choice("direct", "cpu", threads, "a test")
     return Choice("tensor", "cpu", threads, "a test", way=way)
+
+
+settings.register_profile("steady", derandomize=True)
+"""The same examples in every run; ``--hypothesis-profile=default`` looks for others."""
+settings.load_profile("steady")
 
 
 def content_hash(path: Path) -> str:

@@ -865,7 +865,7 @@ def made(root: Path, out: Path, suffixes: str, **options: Any) -> list[dict[str,
     """Upsample images of a dataset; return their sidecars."""
     plan = gather(
         [str(root)], out_dir=str(out), bids=True, suffix=[suffixes], layer={"scale": (2, 2, 1)}, dtype="int16",
-        max_memory="1GB", html=True, **options,
+        max_memory="6GB", html=True, **options,
     )  # fmt: skip
     outcomes = unattended(plan)
     assert {outcome.status for outcome in outcomes} == {"done"}, outcomes

@@ -230,8 +230,11 @@ def test_a_slope_holds_its_range_and_is_as_fine_as_can_be(dtype: str, ends: Any)
 @settings(deadline=None, max_examples=40)
 def test_zero_stays_exactly_zero(dtype: str, ends: Any) -> None:
     low, high = ends
-    assume(high - low > 1e-25)
-    slope, inter = scaling(np.dtype(dtype), low, high)
+    try:
+        slope, inter = scaling(np.dtype(dtype), low, high)
+    except DataError:  # so small a range has no slope that float32 holds
+        assert high - low < 1e-15
+        return
     if low <= 0 <= high or min(abs(low), abs(high)) <= high - low:
         stored = np.rint(-inter / slope)
         assert np.iinfo(dtype).min <= stored <= np.iinfo(dtype).max
