@@ -27,7 +27,7 @@ from conv3dt.engine.gpu.lane import Lane
 from conv3dt.engine.gpu.phased import Phased
 from conv3dt.engine.gpu.tensor import TensorEngine
 from conv3dt.engine.gpu.ways import ways_of
-from conv3dt.engine.precision import PRECISIONS, relative_bound
+from conv3dt.engine.precision import PRECISIONS, UNITS, cut_off
 from conv3dt.errors import ArgumentError, DataError, DeviceError, DoesNotFitError
 from conv3dt.io.array import ArraySink, ArraySource, info
 from conv3dt.job import make_job
@@ -306,6 +306,11 @@ def test_results_are_within_the_bound_of_their_precision(way: str, precision: st
     found = np.empty((setting.filters, *shape), np.float32)
     TensorEngine(layer, FLOAT32, devices=["cpu"], way=way, precision=precision).compute(source, found)
     check_within(layer, source, found, precision)
+
+
+def relative_bound(precision: str, products: int) -> float:
+    """How far a result may be off, as a part of the sum of the magnitudes of its products (Higham 2002, 3.1)."""
+    return (1 + cut_off(precision)) * (1 + UNITS["fp32"] * (products + 2)) - 1
 
 
 def check_within(layer: Any, source: Array, found: Array, precision: str) -> None:

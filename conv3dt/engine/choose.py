@@ -2,8 +2,8 @@
 
 On the CPU the loops win for any number of channels in volumes larger than the kernel, by what ``python -m
 tests.benchmarks engine`` measures (in smaller ones torch would, were it not for the time its import takes); whether a
-GPU is worth its start is an estimate from the work.  Its constants are rates of one thread of a server CPU, and of a
-GPU of 2020; they need only be right to a factor of two to choose well.
+GPU is worth its start is an estimate from the work.  Its constants are rates of one thread of a server CPU, and guesses
+of a GPU's; they need only be right to a factor of two to choose well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GPU_START, GPU_STARTED = 4.0, 0.1
 """Seconds to import torch and make a context, and where that was done before."""
 
 BUS, GPU_FLOPS = 10e9, 5e12
-"""Bytes a second over the bus, each way, and products a second of a GPU."""
+"""Bytes a second over the bus, each way, and products a second of a GPU: guesses, not measured."""
 
 LIBRARIES = {"direct": ("llvmlite", 80 * 2**20), "tensor": ("torch", 420 * 2**20)}
 """The library behind each engine and the memory that it takes."""

@@ -115,15 +115,6 @@ def _memory(name: str) -> tuple[int, int]:
     return int(free), int(total)
 
 
-def title(name: str) -> str:
-    """Return what the maker of a device calls it."""
-    if name.startswith("cuda"):
-        import torch
-
-        return str(torch.cuda.get_device_name(name))
-    return "Apple GPU" if name == "mps" else _processor()
-
-
 def facts() -> list[DeviceFacts]:
     """Return all that is there; the CPU comes first."""
     import psutil
@@ -133,7 +124,7 @@ def facts() -> list[DeviceFacts]:
     found += [_cuda(f"cuda:{n}") for n in range(cuda_count())]
     if _has_mps():
         precisions = ("fp32", "fp16", "bf16")
-        found.append(DeviceFacts("mps", "Apple GPU", memory.total, memory.available, precisions, "torch", "torch"))
+        found.append(DeviceFacts("mps", "Apple GPU", memory.total, memory.available, precisions, "phased", "phased"))
     return found
 
 
@@ -152,8 +143,11 @@ def _cuda(name: str) -> DeviceFacts:
         precisions += ["tf32", "bf16"]
     if torch.version.hip or capability >= HALF_SINCE:
         precisions.append("fp16")
-    few, note = ("fused", "") if has_triton() else ("phased", "few channels are faster with the package triton")
-    return DeviceFacts(name, title(name), total, free, tuple(precisions), few, "phased", note)
+    few, note = (
+        ("fused", "") if has_triton() else ("phased", "with the package triton few channels have a kernel of their own")
+    )
+    title = str(torch.cuda.get_device_name(name))
+    return DeviceFacts(name, title, total, free, tuple(precisions), few, "phased", note)
 
 
 def _has_mps() -> bool:

@@ -40,15 +40,3 @@ def cut_off(precision: str) -> float:
         return 0.0
     unit = UNITS[precision]
     return (1 + unit) ** 2 * (1 + RESULTS[precision]) - 1
-
-
-def relative_bound(precision: str, products: int) -> float:
-    """Return how far a result may be off, as a part of the sum of the magnitudes of its products.
-
-    Two factors are rounded, the sum of ``products`` in float32 (Higham 2002, section 3.1), and the result.
-
-    >>> relative_bound("bf16", 64) < 0.012
-    True
-    """
-    summed = UNITS["fp32"] * (products + 2)
-    return (1 + cut_off(precision)) * (1 + summed) - 1
